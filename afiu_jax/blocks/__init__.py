@@ -1,0 +1,1 @@
+"""The published building blocks: ``resnet`` (backbone levels), ``aim`` and ``sim`` (MINet), ``rsu`` (U²-Net)."""

@@ -1,0 +1,124 @@
+"""ResNet-50 as five feature levels (He et al. 2016; the levels E1…E5 of the paper, section 3.2).
+
+=====  ==========================================  ======  ========
+level  content                                     stride  channels
+=====  ==========================================  ======  ========
+E1     conv1 7×7, norm, ReLU; no max-pooling       2       64
+E2     max-pooling, conv2_x (3 bottlenecks)        4       256
+E3     conv3_x (4)                                 8       512
+E4     conv4_x (6)                                 16      1024
+E5     conv5_x (3)                                 32      2048
+=====  ==========================================  ======  ========
+
+The stride of a bottleneck sits on its 3×3 convolution (the "v1.5" of torchvision).
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory
+
+EXPANSION = 4
+
+
+class Bottleneck(nnx.Module):
+    """1×1 reduce, 3×3 (strided), 1×1 expand by 4, plus the (projected) input."""
+
+    def __init__(
+        self, in_features: int, width: int, *, stride: int = 1, conv: ConvFactory, norm: NormFactory
+    ):
+        conv = partial(conv, bias=False, init="he_fan_out")
+        out_features = width * EXPANSION
+        self.conv1, self.bn1 = conv(in_features, width, 1), norm(width)
+        self.conv2, self.bn2 = conv(width, width, 3, stride=stride), norm(width)
+        self.conv3, self.bn3 = conv(width, out_features, 1), norm(out_features)
+        self.projected = stride != 1 or in_features != out_features
+        if self.projected:
+            self.downsample_conv = conv(in_features, out_features, 1, stride=stride)
+            self.downsample_bn = norm(out_features)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        y = nnx.relu(self.bn1(self.conv1(x)))
+        y = nnx.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        shortcut = self.downsample_bn(self.downsample_conv(x)) if self.projected else x
+        return nnx.relu(y + shortcut)
+
+
+class Level(nnx.Module):
+    """A row of bottlenecks, the first of them strided; E2 pools first and is not strided."""
+
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        depth: int,
+        *,
+        stride: int,
+        pool: bool = False,
+        conv: ConvFactory,
+        norm: NormFactory,
+    ):
+        self.pool = pool
+        self.blocks = nnx.List(
+            Bottleneck(
+                in_features if i == 0 else width * EXPANSION,
+                width,
+                stride=stride if i == 0 else 1,
+                conv=conv,
+                norm=norm,
+            )
+            for i in range(depth)
+        )
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        if self.pool:
+            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def resnet_levels(
+    *,
+    width: int = 64,
+    depths: tuple[int, int, int, int] = (3, 4, 6, 3),
+    conv: ConvFactory,
+    norm: NormFactory,
+) -> tuple[nnx.Module, ...]:
+    """The five levels E1…E5, each a module to be applied to the output of the one before.
+
+    Args:
+        width: channels of E1; E2…E5 have 4, 8, 16 and 32 times as many. 64 is ResNet.
+        depths: bottlenecks of E2…E5; (3, 4, 6, 3) is ResNet-50.
+        conv: bound convolution factory.
+        norm: bound normalisation factory.
+    """
+    stem = ConvNormReLU(3, width, 7, stride=2, bias=False, init="he_fan_out", conv=conv, norm=norm)
+    levels, in_features = [stem], width
+    for i, depth in enumerate(depths):
+        level_width = width * 2**i
+        levels.append(
+            Level(
+                in_features, level_width, depth, stride=1 if i == 0 else 2, pool=i == 0, conv=conv, norm=norm
+            )
+        )
+        in_features = level_width * EXPANSION
+    return tuple(levels)
+
+
+def level_channels(width: int = 64) -> tuple[int, ...]:
+    """Channels of E1…E5 for a stem of ``width`` channels."""
+    return (width, *(width * 2**i * EXPANSION for i in range(4)))
+
+
+def run_levels(levels: tuple[nnx.Module, ...], image: Float[Array, "b h w 3"]) -> list[jnp.ndarray]:
+    """Features of every level, each computed from the one before."""
+    features = []
+    for level in levels:
+        image = level(image)
+        features.append(image)
+    return features

@@ -1,0 +1,89 @@
+"""Initial weights: distributions that a layer declares, and a quick way to fill a whole network with them.
+
+Initialising a 163-million-parameter network layer by layer compiles hundreds of small random programs, which takes a
+minute on a CPU. Here every convolution carries its distribution as metadata of its parameters; ``materialise`` builds
+the network abstractly and fills it on the host, with nothing to compile.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform within ``±bound``; an initializer ``(key, shape, dtype) -> array``."""
+
+    bound: float
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        """One array of samples."""
+        return jax.random.uniform(key, shape, dtype, -self.bound, self.bound)
+
+    def on_host(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The same distribution from NumPy, float32."""
+        return (2 * random.random(shape, np.float32) - 1) * np.float32(self.bound)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal with mean 0 and standard deviation ``std``; an initializer ``(key, shape, dtype) -> array``."""
+
+    std: float
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        """One array of samples."""
+        return self.std * jax.random.normal(key, shape, dtype)
+
+    def on_host(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The same distribution from NumPy, float32."""
+        return random.standard_normal(shape, np.float32) * np.float32(self.std)
+
+
+class _Keys:
+    """Stands in for ``nnx.Rngs``, whose counter, a variable, makes tracing quadratic in the number of layers."""
+
+    def __init__(self, key: jax.Array):
+        self.key, self.count = key, itertools.count()
+
+    def params(self) -> jax.Array:
+        return jax.random.fold_in(self.key, next(self.count))
+
+
+def materialise(build: Callable[[nnx.Rngs], nnx.Module], key: jax.Array) -> nnx.Module:
+    """Builds a network whose parameters that carry an ``initializer`` in their metadata are drawn from it.
+
+    The other variables are batch normalisation's and start at its identity.
+
+    Args:
+        build: constructs the network from random streams.
+        key: random key that decides every parameter.
+
+    Returns:
+        The network with float32 weights. Under a trace (``nnx.eval_shape``, ``jax.jit``) the layers draw them one by
+        one with JAX; otherwise NumPy does, from a seed that the key determines.
+    """
+    if isinstance(key, jax.core.Tracer):
+        return build(_Keys(key))
+    graph, state = nnx.split(nnx.eval_shape(lambda: build(_Keys(jax.random.key(0)))))
+    random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    filled = [
+        (path, variable.replace(jnp.asarray(_initial_value(path[-1], variable, random))))
+        for path, variable in nnx.to_flat_state(state)
+    ]
+    return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+_IDENTITY = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
+
+
+def _initial_value(name: str, variable: nnx.Variable, random: np.random.Generator) -> np.ndarray:
+    initializer = variable.get_metadata().get("initializer")
+    if initializer is None:
+        return np.full(variable.shape, _IDENTITY[name], np.float32)
+    return initializer.on_host(random, variable.shape)

@@ -1,0 +1,166 @@
+"""Layers with PyTorch's arithmetic: explicit padding, its batch-norm constants, its initial weights, and one resize.
+
+Networks bind ``conv`` and ``batch_norm`` once with ``functools.partial`` (compute dtype, random stream) and hand
+the pair to their blocks, so that the blocks read like the equations of the papers.
+
+Shapes are ``[b, h, w, c]``. Published weights were trained with symmetric padding; Flax's ``"SAME"`` pads a strided
+convolution on the far side only and would shift every level by a pixel, so padding is always given explicitly.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from afiu_jax.initializers import Normal, Uniform
+
+ConvFactory = Callable[..., nnx.Conv]
+NormFactory = Callable[..., nnx.BatchNorm]
+
+
+def conv(
+    in_features: int,
+    out_features: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    bias: bool = True,
+    init: Literal["torch", "he_fan_out"] = "torch",
+    dtype: str = "float32",
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    """Square convolution padded by ``dilation * (kernel_size - 1) / 2`` on every side.
+
+    Args:
+        in_features: channels of the input.
+        out_features: channels of the output.
+        kernel_size: odd side length of the kernel.
+        stride: step of the kernel, in pixels.
+        dilation: distance between kernel taps, in pixels.
+        bias: whether a bias is added.
+        init: ``torch``: kernel and bias uniform within ±1/sqrt(fan_in), PyTorch's default; ``he_fan_out``: normal
+            with variance 2/fan_out, as ResNet-50 was published (He et al. 2015).
+        dtype: compute type; weights stay float32.
+        rngs: random streams of the network.
+    """
+    fan_in, fan_out = in_features * kernel_size**2, out_features * kernel_size**2
+    bound = Uniform(fan_in**-0.5)
+    kernel_init = bound if init == "torch" else Normal((2 / fan_out) ** 0.5)
+    return nnx.Conv(
+        in_features,
+        out_features,
+        (kernel_size, kernel_size),
+        strides=stride,
+        kernel_dilation=dilation,
+        padding=dilation * (kernel_size - 1) // 2,
+        use_bias=bias,
+        kernel_init=kernel_init,
+        bias_init=bound,
+        kernel_metadata={"initializer": kernel_init},
+        bias_metadata={"initializer": bound},
+        dtype=jnp.dtype(dtype),
+        rngs=rngs,
+    )
+
+
+def batch_norm(features: int, *, dtype: str = "float32", rngs: nnx.Rngs) -> nnx.BatchNorm:
+    """Batch normalisation with PyTorch's constants (its momentum 0.1 is 0.9 here; epsilon 1e-5).
+
+    The variance is computed in two passes: E[x²] − E[x]² loses the digits that small gradients need. The running
+    variance is the biased one, where PyTorch keeps the unbiased one.
+    """
+    return nnx.BatchNorm(
+        features, momentum=0.9, epsilon=1e-5, use_fast_variance=False, dtype=jnp.dtype(dtype), rngs=rngs
+    )
+
+
+class ConvNormReLU(nnx.Module):
+    """Convolution, batch normalisation, ReLU: the unit of RSU blocks and of AFIU's fusion.
+
+    ``[b, h, w, in] -> [b, h, w, out]``; ``options`` go to the convolution.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int = 3,
+        *,
+        conv: ConvFactory,
+        norm: NormFactory,
+        **options,
+    ):
+        self.conv = conv(in_features, out_features, kernel_size, **options)
+        self.norm = norm(out_features)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        return nnx.relu(self.norm(self.conv(x)))
+
+
+def max_pool_ceil(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """2×2 max-pooling, stride 2; an odd last row or column forms a window of its own (``ceil_mode=True``)."""
+    return nnx.max_pool(x, (2, 2), strides=(2, 2), padding="SAME")
+
+
+def avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """2×2 average pooling, stride 2; an odd last row or column is dropped, as in PyTorch."""
+    # Every argument by keyword: the ONNX exporter knows this call in no other form.
+    return nnx.avg_pool(inputs=x, window_shape=(2, 2), strides=(2, 2), padding="VALID", count_include_pad=True)
+
+
+def resize(
+    x: Float[Array, "b h w c"],
+    size: tuple[int, int],
+    method: Literal["bilinear", "nearest"] = "bilinear",
+    *,
+    antialias: bool = False,
+) -> Float[Array, "b h2 w2 c"]:
+    """Resizes the two image axes; the only resize of this package.
+
+    Half-pixel centres with clamped edges, which is ``align_corners=False`` in PyTorch and, for ``nearest`` by a whole
+    factor, plain repetition. Written as two products with constant matrices, so that it exports to ONNX with a free
+    batch size.
+
+    Args:
+        x: images or feature maps.
+        size: new height and width, in pixels.
+        method: interpolation.
+        antialias: when shrinking, widen the bilinear kernel by the factor. Off, as in PyTorch.
+    """
+    for axis, length in zip((1, 2), size, strict=True):
+        if x.shape[axis] != length:
+            weights = _interpolation(x.shape[axis], length, method, antialias)
+            x = jnp.moveaxis(jnp.tensordot(x, weights.astype(x.dtype), axes=(axis, 1)), -1, axis)
+    return x
+
+
+@lru_cache(maxsize=256)
+def _interpolation(old: int, new: int, method: str, antialias: bool) -> np.ndarray:
+    """Matrix ``[new, old]`` whose rows sum to one: row i holds the weights of the old pixels in new pixel i."""
+    scale = old / new
+    centre = (np.arange(new) + 0.5) * scale - 0.5
+    if method == "nearest":
+        return np.eye(old, dtype=np.float32)[np.floor(centre + 0.5 - 1e-6).astype(int).clip(0, old - 1)]
+    support = max(scale, 1.0) if antialias else 1.0
+    if support == 1.0:
+        centre = centre.clip(0, old - 1)
+    weights = np.clip(1 - np.abs(centre[:, None] - np.arange(old)) / support, 0, None)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def upsample2(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+    """Doubles height and width by repeating every pixel (``nearest`` by 2), without a matrix product."""
+    b, h, w, c = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c))
+    return x.reshape(b, 2 * h, 2 * w, c)
+
+
+def count_parameters(module: nnx.Module) -> int:
+    """Number of trainable parameters, batch statistics not included. Works on abstract modules too."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))

@@ -1,0 +1,52 @@
+"""The networks, by name: ``create_model("afiu", rngs=nnx.Rngs(0), channels=32)``."""
+
+import inspect
+
+import jax
+from flax import nnx
+
+from afiu_jax.errors import UserError
+from afiu_jax.initializers import materialise
+from afiu_jax.networks.afiu import AFIU
+from afiu_jax.networks.prediction import Prediction
+
+NETWORKS: dict[str, type[nnx.Module]] = {"afiu": AFIU}
+
+__all__ = ["NETWORKS", "Prediction", "create_model", "network_options"]
+
+
+def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.Module:
+    """Builds a network with initial weights, in seconds whatever its size.
+
+    Args:
+        name: a key of ``NETWORKS``.
+        rngs: random streams; the ``params`` stream decides the weights. None means ``nnx.Rngs(0)``.
+        **options: the network's own options, see ``network_options``.
+
+    Returns:
+        The network, in training mode. Traceable under ``nnx.eval_shape``, which gives the abstract network.
+
+    Raises:
+        UserError: unknown name or option.
+    """
+    known = network_options(name)
+    if unknown := sorted(set(options) - set(known)):
+        raise UserError(f"network {name} has no option {', '.join(unknown)}; it has: {', '.join(known)}")
+    key = rngs.params() if rngs is not None else jax.random.key(0)
+    return materialise(lambda streams: NETWORKS[name](**options, rngs=streams), key)
+
+
+def network_options(name: str) -> dict[str, object]:
+    """The options of a network and their defaults.
+
+    Raises:
+        UserError: unknown name.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"unknown network {name!r}; model.name is one of: {', '.join(sorted(NETWORKS))}")
+    signature = inspect.signature(NETWORKS[name].__init__)
+    return {
+        key: parameter.default
+        for key, parameter in signature.parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
