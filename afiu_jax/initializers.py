@@ -45,17 +45,22 @@ class Normal:
         return random.standard_normal(shape, np.float32) * np.float32(self.std)
 
 
-class _Keys:
+class Keys:
     """Stands in for ``nnx.Rngs``, whose counter, a variable, makes tracing quadratic in the number of layers."""
 
     def __init__(self, key: jax.Array):
         self.key, self.count = key, itertools.count()
 
     def params(self) -> jax.Array:
+        """The next key."""
         return jax.random.fold_in(self.key, next(self.count))
 
 
-def materialise(build: Callable[[nnx.Rngs], nnx.Module], key: jax.Array) -> nnx.Module:
+Streams = nnx.Rngs | Keys
+"""Where a network's constructor gets its random keys from."""
+
+
+def materialise(build: Callable[[Streams], nnx.Module], key: jax.Array) -> nnx.Module:
     """Builds a network whose parameters that carry an ``initializer`` in their metadata are drawn from it.
 
     The other variables are batch normalisation's and start at its identity.
@@ -69,14 +74,26 @@ def materialise(build: Callable[[nnx.Rngs], nnx.Module], key: jax.Array) -> nnx.
         one with JAX; otherwise NumPy does, from a seed that the key determines.
     """
     if isinstance(key, jax.core.Tracer):
-        return build(_Keys(key))
-    graph, state = nnx.split(nnx.eval_shape(lambda: build(_Keys(jax.random.key(0)))))
+        return build(Keys(key))
+    order: list[str] = []
+
+    def construct() -> nnx.Module:
+        module = build(Keys(jax.random.key(0)))
+        order.extend(vars(module))
+        return module
+
+    graph, state = nnx.split(nnx.eval_shape(construct))
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     filled = [
         (path, variable.replace(jnp.asarray(_initial_value(path[-1], variable, random))))
         for path, variable in nnx.to_flat_state(state)
     ]
-    return nnx.merge(graph, nnx.from_flat_state(filled))
+    module = nnx.merge(graph, nnx.from_flat_state(filled))
+    # Splitting sorts the attributes by name; tables of the network show them in the order of its constructor.
+    attributes = vars(module)
+    for name in order:
+        attributes[name] = attributes.pop(name)
+    return module
 
 
 _IDENTITY = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
-from afiu_jax.initializers import Normal, Uniform
+from afiu_jax.initializers import Normal, Streams, Uniform
 
 ConvFactory = Callable[..., nnx.Conv]
 NormFactory = Callable[..., nnx.BatchNorm]
@@ -33,7 +33,7 @@ def conv(
     bias: bool = True,
     init: Literal["torch", "he_fan_out"] = "torch",
     dtype: str = "float32",
-    rngs: nnx.Rngs,
+    rngs: Streams,
 ) -> nnx.Conv:
     """Square convolution padded by ``dilation * (kernel_size - 1) / 2`` on every side.
 
@@ -69,7 +69,7 @@ def conv(
     )
 
 
-def batch_norm(features: int, *, dtype: str = "float32", rngs: nnx.Rngs) -> nnx.BatchNorm:
+def batch_norm(features: int, *, dtype: str = "float32", rngs: Streams) -> nnx.BatchNorm:
     """Batch normalisation with PyTorch's constants (its momentum 0.1 is 0.9 here; epsilon 1e-5).
 
     The variance is computed in two passes: E[x²] − E[x]² loses the digits that small gradients need. The running
@@ -100,6 +100,7 @@ class ConvNormReLU(nnx.Module):
         self.norm = norm(out_features)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """``out`` channels at the stride's size."""
         return nnx.relu(self.norm(self.conv(x)))
 
 
@@ -135,14 +136,16 @@ def resize(
     """
     for axis, length in zip((1, 2), size, strict=True):
         if x.shape[axis] != length:
-            weights = _interpolation(x.shape[axis], length, method, antialias)
+            weights = interpolation_matrix(x.shape[axis], length, method, antialias)
             x = jnp.moveaxis(jnp.tensordot(x, weights.astype(x.dtype), axes=(axis, 1)), -1, axis)
     return x
 
 
 @lru_cache(maxsize=256)
-def _interpolation(old: int, new: int, method: str, antialias: bool) -> np.ndarray:
-    """Matrix ``[new, old]`` whose rows sum to one: row i holds the weights of the old pixels in new pixel i."""
+def interpolation_matrix(
+    old: int, new: int, method: str = "bilinear", antialias: bool = False
+) -> Float32[np.ndarray, "new old"]:
+    """What ``resize`` multiplies one axis by: row i holds the weights of the old pixels in new pixel i, sum 1."""
     scale = old / new
     centre = (np.arange(new) + 0.5) * scale - 0.5
     if method == "nearest":

@@ -4,7 +4,7 @@ A source is random access: ``len(source)`` records, ``source[i]`` decodes one. T
 same record, so that the order of training is decided by the loader alone.
 """
 
-from typing import Literal, Protocol, TypedDict
+from typing import Literal, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -27,6 +27,7 @@ class Record(TypedDict):
     id: str
 
 
+@runtime_checkable
 class Source(Protocol):
     """Random access to records; ``white`` says what 255 means in their masks."""
 

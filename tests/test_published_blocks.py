@@ -90,9 +90,7 @@ def test_aim_and_deepest_sim(minet_features, level):
 def test_rsu_blocks_of_u2netp():
     x = channels_last("U2NETP.input")
     for stage, height in enumerate((7, 6, 5, 4, 4, 4), start=1):
-        rsu = materialise(
-            build(RSU, x.shape[-1], 16, 64, height=height, dilated=stage > 4), jax.random.key(0)
-        )
+        rsu = materialise(build(RSU, x.shape[-1], 16, 64, height=height, dilated=stage > 4), jax.random.key(0))
         load_rsu(rsu, f"stage{stage}")
         y = rsu(x)
         assert_published(y, f"U2NETP.tap.stage{stage}")

@@ -1,4 +1,4 @@
-"""AIM, the aggregate interaction module of MINet (Pang et al., CVPR 2020): a level and its neighbours become one map."""
+"""AIM, MINet's aggregate interaction module (Pang et al., CVPR 2020): a level and its neighbours become one map."""
 
 from collections.abc import Mapping
 
@@ -50,6 +50,7 @@ class AIM(nnx.Module):
         self.identity = conv(inputs[main], out, 1)
 
     def __call__(self, levels: Mapping[str, Float[Array, "b _h _w _c"]]) -> Float[Array, "b h w c"]:
+        """Aggregates the levels, given by branch name, at the size of the main one."""
         x = {b: self.embed[b](level) for b, level in levels.items()}
         x = self.merge(self.exchange(x))[self.main]
         return nnx.relu(self.project_norm(self.project(x)) + self.identity(levels[self.main]))

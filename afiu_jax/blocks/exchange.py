@@ -49,6 +49,7 @@ class Exchange(nnx.Module):
         self.norm = nnx.Dict({b: norm(widths[b]) for b in self.routes})
 
     def __call__(self, x: Branches) -> Branches:
+        """The computed branches, each at its own size."""
         return {
             b: nnx.relu(self.norm[b](sum(self.conv[f"{a}2{b}"](self._fit(x[a], x[b])) for a in route)))
             for b, route in self.routes.items()

@@ -27,9 +27,7 @@ EXPANSION = 4
 class Bottleneck(nnx.Module):
     """1×1 reduce, 3×3 (strided), 1×1 expand by 4, plus the (projected) input."""
 
-    def __init__(
-        self, in_features: int, width: int, *, stride: int = 1, conv: ConvFactory, norm: NormFactory
-    ):
+    def __init__(self, in_features: int, width: int, *, stride: int = 1, conv: ConvFactory, norm: NormFactory):
         conv = partial(conv, bias=False, init="he_fan_out")
         out_features = width * EXPANSION
         self.conv1, self.bn1 = conv(in_features, width, 1), norm(width)
@@ -41,6 +39,7 @@ class Bottleneck(nnx.Module):
             self.downsample_bn = norm(out_features)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """Four times the width in channels, at the stride's size."""
         y = nnx.relu(self.bn1(self.conv1(x)))
         y = nnx.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -75,6 +74,7 @@ class Level(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """The level's features, at half the size."""
         if self.pool:
             x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for block in self.blocks:
@@ -102,9 +102,7 @@ def resnet_levels(
     for i, depth in enumerate(depths):
         level_width = width * 2**i
         levels.append(
-            Level(
-                in_features, level_width, depth, stride=1 if i == 0 else 2, pool=i == 0, conv=conv, norm=norm
-            )
+            Level(in_features, level_width, depth, stride=1 if i == 0 else 2, pool=i == 0, conv=conv, norm=norm)
         )
         in_features = level_width * EXPANSION
     return tuple(levels)

@@ -56,6 +56,7 @@ class RSU(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:
+        """``out`` channels at the size of the input."""
         x = embedded = self.embed(x)
         skips = []
         for i, encode in enumerate(self.encode):

@@ -28,5 +28,6 @@ class SIM(nnx.Module):
         self.merge = Exchange(widths, ("h",), upsample=resize, **factories)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """``high`` channels at the size of the input."""
         branches = {"h": self.embed["h"](x), "l": self.embed["l"](avg_pool(x))}
         return self.merge(self.exchange(branches))["h"] + x

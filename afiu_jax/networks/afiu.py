@@ -9,6 +9,7 @@ input's size; ``docs/design.md`` gives our reading and its reasons.
 """
 
 from functools import partial
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -18,10 +19,21 @@ from afiu_jax.blocks.aim import AIM, neighbours
 from afiu_jax.blocks.resnet import level_channels, resnet_levels, run_levels
 from afiu_jax.blocks.rsu import RSU
 from afiu_jax.blocks.sim import SIM
+from afiu_jax.initializers import Streams
 from afiu_jax.layers import ConvNormReLU, batch_norm, conv, resize
 from afiu_jax.networks.prediction import Prediction, require_multiple
 
 LEVELS = (1, 2, 3, 4, 5)
+
+SMALL = {
+    "width": 16,
+    "depths": (1, 2, 2, 1),
+    "channels": 16,
+    "aim_mid_cap": 32,
+    "sim_low": 8,
+    "rsu_mid": 8,
+}
+"""AFIU-small: the same graph with 1.7 million parameters, for CPUs."""
 
 
 class AFIU(nnx.Module):
@@ -42,6 +54,8 @@ class AFIU(nnx.Module):
     """
 
     size_multiple = 32
+    normalization = "imagenet"
+    presets: ClassVar = {"small": SMALL}
 
     def __init__(
         self,
@@ -54,7 +68,7 @@ class AFIU(nnx.Module):
         rsu_heights: tuple[int, int, int, int, int] = (2, 3, 4, 5, 5),
         rsu_mid: int = 32,
         dtype: str = "float32",
-        rngs: nnx.Rngs,
+        rngs: Streams,
     ):
         factories = {
             "conv": partial(conv, dtype=dtype, rngs=rngs),
@@ -107,14 +121,3 @@ class AFIU(nnx.Module):
         # Logits are resized rather than D1: 64 times fewer numbers, and both are linear up to the border.
         out["logits"] = resize(self.head(out["D1"]), image.shape[1:3]).astype(jnp.float32)
         return out
-
-
-SMALL = {
-    "width": 16,
-    "depths": (1, 2, 2, 1),
-    "channels": 16,
-    "aim_mid_cap": 32,
-    "sim_low": 8,
-    "rsu_mid": 8,
-}
-"""Options of AFIU-small: the same graph for CPUs."""

@@ -1,0 +1,1 @@
+"""Training: ``config`` (what a run is) → ``state`` → ``step`` → ``checkpoint`` · ``logging`` → ``loop``."""

@@ -1,0 +1,221 @@
+"""Checkpoints of a run, and what other programs read from them.
+
+``WORKDIR/checkpoints/<step>`` holds separate items, so that a transfer reads the network alone:
+
+==============  ============================================================================================
+``model``       parameters and batch statistics, flat by dotted path
+``optimizer``   Adam's moments and the step
+``data``        position in the data, in global batches
+``meta``        resolved configuration, validation scores, versions
+==============  ============================================================================================
+
+The last checkpoints are kept, and the best by validation MAE.
+"""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from afiu_jax.errors import UserError
+from afiu_jax.training.config import Resolved
+from afiu_jax.training.state import TrainState, flatten, unflatten
+
+_PACKAGES = ("afiu-jax", "jax", "flax", "optax", "orbax-checkpoint")
+
+
+class Checkpoints:
+    """The checkpoints of one work directory; a context manager that waits for what is still being written."""
+
+    def __init__(self, workdir: Path, keep_last: int):
+        policy = AnyPreservationPolicy(
+            [
+                LatestN(keep_last),
+                BestN(
+                    get_metric_fn=lambda scores: scores["mae"],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+        # Orbax wants an absolute path.
+        self._manager = ocp.CheckpointManager(_folder(workdir).absolute(), options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the last whole checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, config: Resolved, scores: dict[str, float] | None) -> None:
+        """Starts writing a checkpoint; a step that is already there is left alone."""
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        model = {"params": flatten(state.params), "batch_stats": flatten(state.batch_stats)}
+        meta = {"config": config, "scores": scores, "versions": {name: version(name) for name in _PACKAGES}}
+        items = ocp.args.Composite(
+            model=ocp.args.StandardSave(model),
+            optimizer=ocp.args.StandardSave({"step": state.step, **flatten(state.opt_state)}),
+            data=ocp.args.JsonSave({"position": step}),
+            meta=ocp.args.JsonSave(meta),
+        )
+        self._manager.save(step, args=items, metrics=scores)
+
+    def restore(self, like: TrainState) -> tuple[TrainState, int]:
+        """The last checkpoint as a state like ``like``, and its position in the data."""
+        model = {"params": flatten(like.params), "batch_stats": flatten(like.batch_stats)}
+        optimizer = {"step": like.step, **flatten(like.opt_state)}
+        items = ocp.args.Composite(
+            model=ocp.args.StandardRestore(jax.tree.map(_abstract, model)),
+            optimizer=ocp.args.StandardRestore(jax.tree.map(_abstract, optimizer)),
+            data=ocp.args.JsonRestore(),
+        )
+        found = self._manager.restore(self.latest_step, args=items)
+        state = TrainState(
+            step=found.optimizer["step"],
+            params=unflatten(found.model["params"], like.params),
+            batch_stats=unflatten(found.model["batch_stats"], like.batch_stats),
+            opt_state=unflatten(found.optimizer, like.opt_state),
+        )
+        return state, found.data["position"]
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A network read from a checkpoint.
+
+    Attributes:
+        path: the step's folder.
+        step: its step.
+        config: the resolved configuration of its run.
+        scores: its validation scores, if it was validated.
+        params: trainable weights by dotted path.
+        batch_stats: running statistics by dotted path.
+    """
+
+    path: Path
+    step: int
+    config: Resolved
+    scores: dict[str, float] | None
+    params: dict[str, np.ndarray]
+    batch_stats: dict[str, np.ndarray]
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The step folder that a path means: itself, or a work directory's best by validation MAE, else its last.
+
+    Raises:
+        UserError: no checkpoint there.
+    """
+    path = Path(path).expanduser().absolute()
+    if path.name.isdigit() and (path / "model").is_dir():
+        return path
+    folder = path if path.name == "checkpoints" else _folder(path)
+    steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit() and (p / "model").is_dir())
+    if not steps:
+        there = "it has no checkpoints" if path.is_dir() else "there is no such folder"
+        raise UserError(f"no checkpoint in {path} ({there}): name a run's work directory or one checkpoints/<step>")
+    scored = [(scores["mae"], step) for step in steps if (scores := _meta(folder / str(step))["scores"])]
+    return folder / str(min(scored)[1] if scored else steps[-1])
+
+
+def load_model(path: str | Path) -> SavedModel:
+    """Reads the network of a checkpoint; ``path`` as in ``find_checkpoint``.
+
+    Raises:
+        UserError: no checkpoint there.
+    """
+    found = find_checkpoint(path)
+    meta = _meta(found)
+    with ocp.StandardCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(found / "model").item_metadata.tree
+        target = jax.tree.map(_abstract, metadata)
+        model = checkpointer.restore(found / "model", target)
+    return SavedModel(found, int(found.name), meta["config"], meta["scores"], model["params"], model["batch_stats"])
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What became of the parameters of a network in a transfer, by dotted path."""
+
+    loaded: list[str]
+    absent: list[str]  # the network's, but not in the checkpoint
+    reshaped: list[str]  # in both, with different shapes; not loaded
+    unused: list[str]  # the checkpoint's, but not in the network
+
+    def describe(self) -> str:
+        """The counts in one line, and the names of whatever was not loaded."""
+        counts = f"loaded {len(self.loaded)}"
+        for what, names in (("absent", self.absent), ("reshaped", self.reshaped), ("unused", self.unused)):
+            shown = ": " + ", ".join(names[:4]) + (", …" if len(names) > 4 else "") if names else ""
+            counts += f", {what} {len(names)}{shown}"
+        return counts
+
+
+def transfer(saved: SavedModel, model: nnx.Module, name: str) -> Transfer:
+    """Puts a checkpoint's weights and statistics into a network, in place, wherever name and shape agree.
+
+    Args:
+        saved: the checkpoint.
+        model: the network.
+        name: the network's name, which the checkpoint's must be.
+
+    Raises:
+        UserError: the checkpoint holds another network, or one so different that less than half of the network's
+            parameters would be loaded.
+    """
+    theirs = saved.config["model"]["name"]
+    if theirs != name:
+        raise UserError(
+            f"{saved.path} holds the network {theirs}, not {name}: "
+            f"pass --config.model.name={theirs}, or name a run of {name}"
+        )
+    variables = {
+        ".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
+    }
+    values = {**saved.params, **saved.batch_stats}
+    shared = [key for key in variables if key in values]
+    loaded = [key for key in shared if variables[key].shape == values[key].shape]
+    size = lambda keys: sum(variables[key].size for key in keys)  # noqa: E731
+    if size(loaded) < size(variables) / 2:
+        raise UserError(
+            f"{saved.path} fits only {size(loaded):,} of {size(variables):,} parameters: its options differ "
+            f"(there: {saved.config['model']['options']}); use the same config variant and model.options for both runs"
+        )
+    for key in loaded:
+        variables[key][...] = jax.numpy.asarray(values[key])
+    return Transfer(
+        loaded,
+        absent=[key for key in variables if key not in values],
+        reshaped=[key for key in shared if key not in set(loaded)],
+        unused=[key for key in values if key not in variables],
+    )
+
+
+def _folder(workdir: Path) -> Path:
+    return workdir / "checkpoints"
+
+
+def _meta(step_folder: Path) -> dict:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(step_folder / "meta")
+
+
+def _abstract(array) -> jax.ShapeDtypeStruct:
+    sharding = getattr(array, "sharding", None)
+    if not isinstance(sharding, jax.sharding.Sharding):  # metadata of a checkpoint names devices of its time
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)

@@ -1,0 +1,202 @@
+"""What a training run is: the schema of ``configs/*.py``, its defaults, and what is checked after parsing.
+
+Files in ``configs/`` start from ``base_config`` and say what differs; ``--config.a.b=value`` changes anything from the
+command line; ``resolve`` checks the result and fills in the network's own options. The resolved configuration is
+plain data: it is written to the work directory and into every checkpoint.
+"""
+
+import difflib
+import importlib.util
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from afiu_jax.errors import UserError
+from afiu_jax.losses import DEFAULT_LOSS, LOSSES
+from afiu_jax.networks import NETWORKS, network_options
+
+Resolved = dict
+"""A resolved configuration: nested dictionaries of numbers, strings, lists and None."""
+
+MAY_CHANGE = ("train.num_steps", "train.num_epochs", "eval.", "logging.", "checkpoint.", "data.workers")
+"""What may differ when a run resumes: prefixes of keys. Paths of data may, too: they name the same data elsewhere."""
+
+
+def base_config() -> ConfigDict:
+    """The schema with defaults that suit any task; every key a configuration can have is here."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "task": {
+                "name": "sod",  # in messages and reports
+                "positive": "salient",  # what 1 means: salient, blur or focus
+            },
+            "model": {
+                "name": "afiu",
+                "preset": "",  # a named set of the network's options, such as "small"
+                "options": {},  # the network's own, filled in after parsing
+                "backbone_weights": placeholder(str),
+            },
+            "loss": {"name": "auto"},  # auto: the one that the network was published with
+            "data": {
+                "train": dataset("folder"),
+                "val": dataset("folder"),
+                "test": dataset("folder"),
+                "image_size": 320,  # side of the square input, in pixels
+                "normalize": "auto",  # auto: the one that the network was published with
+                "antialias": False,
+                "vertical_flip": 0.5,
+                "horizontal_flip": 0.0,
+                "color_jitter": 0.1,
+                "workers": 2,  # threads that decode images
+            },
+            "train": {
+                "batch_size": 8,
+                "num_epochs": 150,
+                "num_steps": placeholder(int),  # overrides num_epochs
+                "learning_rate": 1e-5,
+                "beta1": 0.9,
+                "beta2": 0.999,
+                "weight_decay": 0.0,
+            },
+            "eval": {"every_steps": 2000, "batch_size": 8},
+            "checkpoint": {"every_steps": 1000, "keep_last": 2},
+            "logging": {"every_steps": 20, "tensorboard": True, "panels": 4},
+        }
+    )
+
+
+def dataset(name: str, **fields) -> dict:
+    """One of ``data.{train,val,test}``; the fields are those of ``input_pipeline.sources.Spec``."""
+    return {
+        "name": name,
+        "path": placeholder(str),
+        "split": placeholder(str),
+        "white": placeholder(str),
+        "images_dir": "images",
+        "masks_dir": "masks",
+        "source": "folder",
+        **fields,
+    }
+
+
+def resolve(config: ConfigDict) -> Resolved:
+    """Checks a configuration and fills in what depends on the network.
+
+    Raises:
+        UserError: unknown key, network, preset, option, loss or normalisation; a number out of range.
+    """
+    data = config.to_dict()
+    _reject_unknown_keys(data, base_config().to_dict())
+    model, name = data["model"], data["model"]["name"]
+    defaults = network_options(name)
+    preset = _preset(name, model["preset"])
+    if unknown := sorted(set(model["options"]) - set(defaults)):
+        raise UserError(f"network {name} has no option {', '.join(unknown)}; it has: {', '.join(defaults)}")
+    model["options"] = {**defaults, **preset, **model["options"]}
+    if data["loss"]["name"] == "auto":
+        data["loss"]["name"] = DEFAULT_LOSS[name]
+    if data["loss"]["name"] not in LOSSES:
+        raise UserError(f"unknown loss {data['loss']['name']!r}; loss.name is auto or one of: {', '.join(LOSSES)}")
+    if data["data"]["normalize"] == "auto":
+        data["data"]["normalize"] = NETWORKS[name].normalization
+    _check_numbers(data)
+    return _plain(data)
+
+
+def differences(old: Resolved, new: Resolved) -> list[str]:
+    """Keys in which two configurations differ although a resumed run may not change them: ``key: old -> new``."""
+    old, new = dict(_flatten(old)), dict(_flatten(new))
+    free = lambda key: key.startswith(MAY_CHANGE) or (key.startswith("data.") and key.endswith(".path"))  # noqa: E731
+    return [
+        f"{key}: {old.get(key)} -> {new.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not free(key)
+    ]
+
+
+def load_config(name: str, variant: str = "") -> ConfigDict:
+    """The configuration ``configs/<name>.py`` that ships with the package, by name instead of by path.
+
+    Raises:
+        UserError: no such configuration.
+    """
+    package = Path(__file__).parents[1]
+    # An installed package carries the folder inside; a checkout has it at its top.
+    for folder in (package / "configs", package.parent / "configs"):
+        if (path := folder / f"{name}.py").is_file():
+            spec = importlib.util.spec_from_file_location(f"afiu_config_{name.replace('/', '_')}", path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module.get_config(variant)
+    raise UserError(f"no configuration {name!r} in configs/")
+
+
+def unknown_variant(variant: str, known: dict | tuple | list) -> UserError:
+    """The error of a configuration file that is asked for a variant it does not have."""
+    return UserError(f"no variant {variant!r}; write nothing after the file name or one of: :{', :'.join(known)}")
+
+
+def _reject_unknown_keys(data: dict, schema: dict) -> None:
+    known = {key for key, _ in _flatten(schema)}
+    given = {key for key, _ in _flatten(data) if not key.startswith("model.options.")}
+    for key in sorted(given - known):
+        near = difflib.get_close_matches(key, known, n=1)
+        raise UserError(f"unknown configuration key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def _preset(name: str, preset: str) -> dict:
+    if not preset:
+        return {}
+    presets = NETWORKS[name].presets
+    if preset not in presets:
+        have = f"it has: {', '.join(presets)}" if presets else "it has none"
+        raise UserError(f"network {name} has no preset {preset!r} ({have}); set model.preset= to its full size")
+    return presets[preset]
+
+
+def _check_numbers(data: dict) -> None:
+    at_least_one = (
+        "train.batch_size",
+        "eval.batch_size",
+        "eval.every_steps",
+        "data.workers",
+        "data.image_size",
+    )
+    at_least_one += (
+        "checkpoint.every_steps",
+        "checkpoint.keep_last",
+        "logging.every_steps",
+        "train.num_epochs",
+    )
+    flat = dict(_flatten(data))
+    for key in at_least_one:
+        if not flat[key] or flat[key] < 1:
+            raise UserError(f"{key} is {flat[key]}; it must be at least 1")
+    if flat["train.num_steps"] is not None and flat["train.num_steps"] < 1:
+        raise UserError(f"train.num_steps is {flat['train.num_steps']}; it must be at least 1")
+    for key in ("train.learning_rate", "train.weight_decay", "data.color_jitter"):
+        if flat[key] < 0:
+            raise UserError(f"{key} is {flat[key]}; it must not be negative")
+    for key in ("data.vertical_flip", "data.horizontal_flip"):
+        if not 0 <= flat[key] <= 1:
+            raise UserError(f"{key} is {flat[key]}; a probability lies in 0…1")
+    known = ("imagenet", "max-imagenet", "bgr255")
+    if flat["data.normalize"] not in known:
+        raise UserError(f"data.normalize is {flat['data.normalize']!r}; it is auto or one of: {', '.join(known)}")
+
+
+def _flatten(tree: dict, prefix: str = ""):
+    for key, value in tree.items():
+        if isinstance(value, dict) and (value or not prefix.startswith("model.")):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _plain(tree):
+    """Tuples as lists, so that what JSON gives back compares equal."""
+    if isinstance(tree, dict):
+        return {key: _plain(value) for key, value in tree.items()}
+    return [_plain(value) for value in tree] if isinstance(tree, (list, tuple)) else tree

@@ -1,0 +1,121 @@
+"""What a run writes while it goes: ``metrics.jsonl``, TensorBoard, and a live line of progress."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+
+class MetricsLog:
+    """Scalars by step, one JSON object per line, in ``WORKDIR/metrics.jsonl``; the same in TensorBoard.
+
+    On resume, lines past the restored step are cut, so that every step stands there once.
+
+    Args:
+        workdir: the run's folder.
+        start_step: the restored step; 0 begins anew.
+        tensorboard: whether ``WORKDIR/tensorboard`` is written, too.
+    """
+
+    def __init__(self, workdir: Path, start_step: int, tensorboard: bool):
+        path = workdir / "metrics.jsonl"
+        _cut(path, start_step)
+        self._file = path.open("a", encoding="utf-8")
+        folder = str(workdir / "tensorboard")
+        self._board = SummaryWriter(folder, purge_step=start_step + 1) if tensorboard else None
+
+    def scalars(self, step: int, **values: float) -> None:
+        """Writes one line, at once."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        if self._board:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def panel(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Shows a picture in TensorBoard."""
+        if self._board:
+            self._board.add_image("validation", picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flushes to disk."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def read_metrics(workdir: Path) -> list[dict]:
+    """The lines of a run's ``metrics.jsonl``; a last line that a crash left half-written is passed over."""
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [line for text in lines if (line := _parse(text)) is not None]
+
+
+def _parse(text: str) -> dict | None:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
+
+
+def _cut(path: Path, last_step: int) -> None:
+    kept = [line for line in read_metrics(path.parent) if line["step"] <= last_step]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    temporary.replace(path)
+
+
+class LiveLine:
+    """Progress of a run: a bar that moves in a terminal, a line now and then elsewhere.
+
+    Args:
+        total: steps of the whole run.
+        start: steps done before.
+        steps_per_epoch: to say the epoch.
+        batch_size: to say images per second.
+        console: where to.
+    """
+
+    def __init__(self, total: int, start: int, steps_per_epoch: int, batch_size: int, console: Console):
+        self.console, self.total, self.batch_size = console, total, batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self._bar = Progress(
+            TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+            BarColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("train", total=total, completed=start, status="compiling the step …")
+        self._bar.start()
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        self._bar.update(self._task, completed=step)
+
+    def say(self, step: int, loss: float, steps_per_second: float) -> None:
+        """Shows the state of a step that is logged."""
+        epoch = step / self.steps_per_epoch
+        rate = steps_per_second * self.batch_size
+        status = f"epoch {epoch:.2f}  loss {loss:.4f}  {rate:.1f} images/s"
+        self._bar.update(self._task, status=status)
+        if not self.console.is_terminal:
+            left = (self.total - step) / steps_per_second if steps_per_second else 0
+            self.console.print(f"step {step}/{self.total}  {status}  {_duration(left)} left")
+
+    def stop(self) -> None:
+        """Leaves the terminal as it was."""
+        self._bar.stop()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,323 @@
+"""A training run from its configuration to its last checkpoint.
+
+Where the weights come from, in this order: the work directory's last checkpoint (resume) > ``--init_from`` >
+``config.model.backbone_weights`` > random.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, UInt8
+from rich.console import Console
+
+from afiu_jax.errors import UserError
+from afiu_jax.evaluation import score_batches
+from afiu_jax.inference import preparation_of, resize_map, to_8_bit
+from afiu_jax.losses import LOSSES
+from afiu_jax.networks import NETWORKS, create_model
+from afiu_jax.networks.prediction import require_multiple
+from afiu_jax.training.checkpoint import Checkpoints, load_model, transfer
+from afiu_jax.training.config import Resolved, differences, resolve
+from afiu_jax.training.logging import LiveLine, MetricsLog
+from afiu_jax.training.overview import parameter_table
+from afiu_jax.training.signals import StopRequest
+from afiu_jax.training.state import TrainState, create_optimizer, create_state, graph_of
+from afiu_jax.training.step import make_predict_step, make_train_step
+from input_pipeline.loader import Batch, Preparation, eval_batches, train_batches
+from input_pipeline.records import Source
+from input_pipeline.sources import Spec, describe, looks_inverted, open_source
+from input_pipeline.transforms import Augment, resize
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        step: steps done.
+        num_steps: steps that the configuration asks for.
+        scores: the last validation's ``mae`` and ``max_f``; None if none ran.
+        stopped_by: name of the signal that stopped it early, or None.
+    """
+
+    step: int
+    num_steps: int
+    scores: dict[str, float] | None
+    stopped_by: str | None
+
+
+def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None) -> Outcome:
+    """Trains, validates, logs and saves, or goes on where an earlier call with this work directory stopped.
+
+    Args:
+        config: a ConfigDict as ``configs/*.py`` give it.
+        workdir: folder of the run; made if need be.
+        init_from: a run's work directory or a step folder whose network is where this run starts.
+
+    Returns:
+        How the run ended.
+
+    Raises:
+        UserError: a wrong configuration, a work directory of another configuration, a checkpoint that does not fit,
+            a loss that is not finite.
+        DataError: bad data.
+    """
+    console = Console()
+    config, workdir = resolve(config), Path(workdir).expanduser().absolute()
+    _check_workdir(workdir, config)
+    _check_sizes(config)
+    train, val = _open_data(config, console)
+    start = load_model(init_from) if init_from else None
+    if start:
+        _check_normalization(start.config, config, console)
+    num_steps, steps_per_epoch = _length(config, len(train))
+
+    console.print(f"devices: {_devices()}   workdir: {workdir}")
+    model = create_model(config["model"]["name"], rngs=nnx.Rngs(config["seed"]), **config["model"]["options"])
+    console.print(parameter_table(model, config["model"]["name"]))
+    optimizer = create_optimizer(config)
+
+    with Checkpoints(workdir, config["checkpoint"]["keep_last"]) as checkpoints:
+        if checkpoints.latest_step is None and start:
+            report = transfer(start, model, config["model"]["name"])
+            console.print(f"initial weights: {start.path} (step {start.step}): {report.describe()}")
+        state = jax.device_put(create_state(model, optimizer), _replicated())
+        graphs = {mode: graph_of(model, training=mode == "train") for mode in ("train", "use")}
+        del model  # its arrays are the state's now, and a step gives their memory away
+        position = 0
+        if checkpoints.latest_step is not None:
+            state, position = checkpoints.restore(state)
+            console.print(f"resumed at step {position} of {num_steps}")
+        if position >= num_steps:
+            console.print(f"nothing to do: {workdir} is at step {position} of {num_steps}")
+            return Outcome(position, num_steps, None, None)
+        workdir.mkdir(parents=True, exist_ok=True)
+        _write_json(workdir / "config.json", config)
+        train_step = make_train_step(graphs["train"], LOSSES[config["loss"]["name"]], optimizer)
+        validation = Validation(val, config, make_predict_step(graphs["use"]))
+        log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
+        try:
+            run = Run(config, console, train_step, validation, checkpoints, log, num_steps, steps_per_epoch)
+            return run(state, _batches(train, config, position), position)
+        finally:
+            log.close()
+
+
+@dataclass
+class Run:
+    """The loop itself: steps, and what happens between them."""
+
+    config: Resolved
+    console: Console
+    train_step: callable
+    validation: "Validation"
+    checkpoints: Checkpoints
+    log: MetricsLog
+    num_steps: int
+    steps_per_epoch: int
+
+    def __call__(self, state: TrainState, batches, position: int) -> Outcome:
+        """Runs from ``position`` to the end, or until a signal asks to stop."""
+        line = LiveLine(
+            self.num_steps, position, self.steps_per_epoch, self.config["train"]["batch_size"], self.console
+        )
+        every = {name: self.config[name]["every_steps"] for name in ("logging", "eval", "checkpoint")}
+        scores, unchecked, clock = None, None, _Clock(position)
+        try:
+            with StopRequest() as stop:
+                for step in range(position + 1, self.num_steps + 1):
+                    batch = next(batches)
+                    state, loss = self.train_step(state, *_on_devices(batch))
+                    if unchecked:  # one step late, so that the devices never wait for the host
+                        self._require_finite(*unchecked)
+                    unchecked = (step, loss, batch["id"])
+                    last = step == self.num_steps or stop.signal is not None
+                    line.advance(step)
+                    if last or step % every["logging"] == 0 or step == 1:
+                        self._require_finite(*unchecked)
+                        rate = clock.rate(step)
+                        self.log.scalars(
+                            step,
+                            loss=float(loss),
+                            images_per_second=rate * self.config["train"]["batch_size"],
+                        )
+                        line.say(step, float(loss), rate)
+                    if step == self.num_steps or (step % every["eval"] == 0 and stop.signal is None):
+                        self._require_finite(*unchecked)
+                        clock.pause()
+                        scores = self._validate(state, step)
+                        self.checkpoints.save(state, self.config, scores)
+                        clock.resume()
+                    elif last or step % every["checkpoint"] == 0:
+                        self._require_finite(*unchecked)
+                        self.checkpoints.save(state, self.config, None)
+                    if last:
+                        break
+        finally:
+            line.stop()
+        if stop.signal and step < self.num_steps:
+            self.console.print(f"{stop.signal.name}: saved step {step}; the same command goes on from there")
+            return Outcome(step, self.num_steps, scores, stop.signal.name)
+        return Outcome(step, self.num_steps, scores, None)
+
+    def _validate(self, state: TrainState, step: int) -> dict[str, float]:
+        scores = self.validation.scores(state)
+        self.log.scalars(step, **{f"val_{name}": value for name, value in scores.items()})
+        self.log.panel(step, self.validation.panel(state))
+        self.console.print(f"step {step}: validation MAE {scores['mae']:.4f}, max F {scores['max_f']:.4f}")
+        return scores
+
+    def _require_finite(self, step: int, loss: Array, ids: list[str]) -> None:
+        if not np.isfinite(value := float(loss)):
+            kept = self.checkpoints.latest_step
+            saved = f"the checkpoint of step {kept} is kept" if kept is not None else "no checkpoint was written yet"
+            raise UserError(
+                f"the loss of step {step} is {value} on records {', '.join(ids)}; {saved}: "
+                "look at these records, or lower train.learning_rate"
+            )
+
+
+class Validation:
+    """Scores and pictures of the validation data at the network's size."""
+
+    def __init__(self, source: Source, config: Resolved, predict_step):
+        self.source, self.config, self.predict_step = source, config, predict_step
+        self.preparation = preparation_of(config)
+
+    def scores(self, state: TrainState) -> dict[str, float]:
+        """``mae`` and ``max_f`` over all of the data."""
+        predict = partial(self.predict_step, state.params, state.batch_stats)
+        size, workers = self.config["eval"]["batch_size"], self.config["data"]["workers"]
+        return score_batches(predict, eval_batches(self.source, self.preparation, batch_size=size, workers=workers))
+
+    def panel(self, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
+        """Image, mask and map side by side, one row for each of the first records."""
+        count = min(self.config["logging"]["panels"], len(self.source))
+        rows = []
+        for record in (self.source[i] for i in range(count)):
+            image = resize(record["image"], self.preparation.size)
+            mask = resize(record["mask"], self.preparation.size)
+            ready = self.preparation.finish({**record, "image": image, "mask": mask})
+            found = self.predict_step(state.params, state.batch_stats, ready["image"][None])
+            found = to_8_bit(resize_map(np.asarray(found)[0, ..., 0], self.preparation.size))
+            rows.append(np.hstack([image, *(np.repeat(m[..., None], 3, axis=-1) for m in (mask, found))]))
+        return np.vstack(rows)
+
+
+class _Clock:
+    """Steps per second since the last question, time for validation left out."""
+
+    def __init__(self, step: int):
+        self.step, self.since, self.paused = step, time.monotonic(), 0.0
+
+    def rate(self, step: int) -> float:
+        now = time.monotonic()
+        rate = (step - self.step) / max(now - self.since, 1e-9)
+        self.step, self.since = step, now
+        return rate
+
+    def pause(self) -> None:
+        self.paused = time.monotonic()
+
+    def resume(self) -> None:
+        self.since += time.monotonic() - self.paused
+
+
+def _check_workdir(workdir: Path, config: Resolved) -> None:
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    changed = differences(json.loads(path.read_text(encoding="utf-8")), config)
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UserError(
+            f"{workdir} holds a run with another configuration ({'; '.join(changed[:3])}{more}): "
+            "pass another --workdir, or the configuration of that run to resume it"
+        )
+
+
+def _check_sizes(config: Resolved) -> None:
+    side, name = config["data"]["image_size"], config["model"]["name"]
+    try:
+        require_multiple((side, side), NETWORKS[name].size_multiple, name)
+    except ValueError as error:
+        raise UserError(f"data.image_size is {side}: {error}") from error
+    if config["train"]["batch_size"] % jax.device_count():
+        raise UserError(
+            f"train.batch_size is {config['train']['batch_size']}; it must be a multiple of the "
+            f"{jax.device_count()} devices"
+        )
+
+
+def _open_data(config: Resolved, console: Console) -> tuple[Source, Source]:
+    positive, sources = config["task"]["positive"], []
+    for part in ("train", "val"):
+        spec = Spec(**config["data"][part])
+        source = open_source(spec, positive, seed=config["seed"])
+        console.print(f"{part}: {describe(spec)}, {len(source)} images; 1 = {positive}")
+        if looks_inverted(source):
+            console.print(
+                f"[yellow]warning:[/] the masks of {describe(spec)} look inverted: what they call blurred is "
+                f"sharper than the rest; check data.{part}.white"
+            )
+        sources.append(source)
+    return tuple(sources)
+
+
+def _check_normalization(old: Resolved, new: Resolved, console: Console) -> None:
+    before, now = old["data"]["normalize"], new["data"]["normalize"]
+    if before != now:
+        console.print(f"[yellow]warning:[/] --init_from was trained with data.normalize={before}, this run uses {now}")
+
+
+def _length(config: Resolved, records: int) -> tuple[int, int]:
+    steps_per_epoch = max(1, records // config["train"]["batch_size"])
+    return config["train"]["num_steps"] or config["train"]["num_epochs"] * steps_per_epoch, steps_per_epoch
+
+
+def _batches(source: Source, config: Resolved, position: int):
+    data = config["data"]
+    preparation: Preparation = preparation_of(config)
+    return train_batches(
+        source,
+        preparation,
+        batch_size=config["train"]["batch_size"],
+        augment=Augment(data["vertical_flip"], data["horizontal_flip"], data["color_jitter"]),
+        seed=config["seed"],
+        start_step=position,
+        workers=data["workers"],
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.asarray(jax.devices()), ("data",))
+
+
+def _replicated() -> NamedSharding:
+    return NamedSharding(_mesh(), PartitionSpec())
+
+
+def _on_devices(batch: Batch) -> tuple[Array, Array]:
+    """Images and masks of a batch, split over the devices."""
+    split = NamedSharding(_mesh(), PartitionSpec("data"))
+    return tuple(jax.make_array_from_process_local_data(split, batch[key]) for key in ("image", "mask"))
+
+
+def _devices() -> str:
+    kinds = [device.device_kind for device in jax.devices()]
+    return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
+
+
+def _write_json(path: Path, value: dict) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)

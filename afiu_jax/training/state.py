@@ -1,0 +1,65 @@
+"""The state of a run: everything that a step changes, as arrays."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Int
+
+from afiu_jax.training.config import Resolved
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Arrays of a run between two steps.
+
+    Attributes:
+        step: number of steps done.
+        params: trainable weights, float32.
+        batch_stats: running statistics of batch normalisation, float32.
+        opt_state: state of the optimiser.
+    """
+
+    step: Int[Array, ""]
+    params: nnx.State
+    batch_stats: nnx.State
+    opt_state: optax.OptState
+
+
+def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step of a network. Traceable."""
+    params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+
+
+def create_optimizer(config: Resolved) -> optax.GradientTransformation:
+    """Adam as the paper uses it (section 3.3): constant learning rate; its weight decay is 0."""
+    train = config["train"]
+    adam = optax.scale_by_adam(b1=train["beta1"], b2=train["beta2"], eps=1e-8)
+    decay = optax.add_decayed_weights(train["weight_decay"]) if train["weight_decay"] else optax.identity()
+    # PyTorch's Adam adds the decay to the gradient, before the moments.
+    return optax.chain(decay, adam, optax.scale_by_learning_rate(train["learning_rate"]))
+
+
+def graph_of(model: nnx.Module, *, training: bool) -> nnx.GraphDef:
+    """The network without its arrays, with batch normalisation set for training or for use."""
+    if training:
+        model.train()
+    else:
+        model.eval()
+    return nnx.graphdef(model)
+
+
+def flatten(tree) -> dict[str, jax.Array]:
+    """Arrays of a tree by dotted path, as checkpoints name them: ``E1.conv.kernel``."""
+    if isinstance(tree, nnx.State):
+        return {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(tree)}
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def unflatten(flat: dict[str, jax.Array], like):
+    """The reverse of ``flatten``: a tree like ``like`` with the arrays of ``flat``."""
+    names = list(flatten(like))
+    return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in names])

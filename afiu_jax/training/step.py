@@ -1,0 +1,51 @@
+"""One step of training and one of evaluation, jitted. Pure functions of state and batch."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import optax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from afiu_jax.layers import resize
+from afiu_jax.networks import Prediction
+from afiu_jax.training.state import TrainState
+
+Loss = Callable[[Prediction, Array], Array]
+Images = Float[Array, "b h w 3"]
+Maps = Float[Array, "b h w 1"]
+TrainStep = Callable[[TrainState, Images, Maps], tuple[TrainState, Float[Array, ""]]]
+
+
+def make_train_step(graph: nnx.GraphDef, loss: Loss, optimizer: optax.GradientTransformation) -> TrainStep:
+    """``(state, images, masks) -> (next state, loss)``; the memory of the old state is given to the new one.
+
+    The loss is the one of the weights before the step.
+    """
+
+    @partial(jax.jit, donate_argnums=0)
+    def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Float[Array, ""]]:
+        def loss_of(params):
+            # A copy, since batch normalisation writes its statistics into the network's variables.
+            model = nnx.merge(graph, params, state.batch_stats, copy=True)
+            value = loss(model(images), masks)
+            return value, nnx.state(model, nnx.BatchStat)
+
+        (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, batch_stats, opt_state), value
+
+    return train_step
+
+
+def make_predict_step(graph: nnx.GraphDef) -> Callable[[nnx.State, nnx.State, Images], Maps]:
+    """``(params, batch statistics, images) -> maps`` in 0…1 at the images' size."""
+
+    @jax.jit
+    def predict_step(params: nnx.State, batch_stats: nnx.State, images: Images) -> Maps:
+        logits = nnx.merge(graph, params, batch_stats)(images).logits
+        return jax.nn.sigmoid(resize(logits, images.shape[1:3]))
+
+    return predict_step

@@ -1,0 +1,64 @@
+"""DBD fine-tuning, the second stage of the paper (sections 3.1, 3.3): AFIU on the 604 photos of Shi et al.
+
+    python train.py --config configs/dbd.py --init_from runs/sod
+
+Reproduces: Table 2, rows "Ours": finetune (Shi max F .9365, MAE .1074; DUT .9538, .0719), and original
+(.9289, .1134; .9483, .0840) with the same command less ``--init_from``.
+Time: the paper reports 6 h on one RTX 2080 Ti; ours has not been run at this size.
+Data: ``afiu data prepare cuhk_defocus``; the 604/100 split that BTBNet began. 1 = blurred, as in the data set's files;
+``--config.task.positive=focus`` keeps the sign of the saliency prior instead. The paper selects "the best result" on
+its test images; so does this file, by validating on the 100. Compare only with rows that do the same.
+Departures: as in configs/sod.py.
+
+Variants
+    ``:small``  AFIU-small at 128 px on bokeh composited from a folder of salient objects, for a CPU.
+    ``:demo``   AFIU-small at 96 px on generated scenes: minutes on two cores, no data needed.
+"""
+
+from afiu_jax.training.config import base_config, dataset, unknown_variant
+
+
+def get_config(variant: str = ""):
+    config = base_config()
+    config.task.name = "dbd"
+    config.task.positive = "blur"
+    config.data.train = dataset("cuhk_defocus", split="train")
+    config.data.val = dataset("cuhk_defocus", split="test")
+    config.data.test = dataset("cuhk_defocus", split="test")
+    config.train.num_epochs = 200
+    config.eval.every_steps = 750
+    config.checkpoint.every_steps = 750
+    if variant == "small":
+        small(config)
+        for part, split in (("train", "train"), ("val", "val"), ("test", "val")):
+            config.data[part] = dataset("bokeh", split=split)
+    elif variant == "demo":
+        demo(config)
+    elif variant:
+        raise unknown_variant(variant, ("small", "demo"))
+    return config
+
+
+def small(config) -> None:
+    """A run of about half an hour on two cores."""
+    config.model.preset = "small"
+    config.data.image_size = 128
+    config.train.batch_size = 16
+    config.train.learning_rate = 1e-3
+    config.train.num_epochs = 4
+    config.eval.every_steps = 250
+    config.checkpoint.every_steps = 250
+    config.eval.batch_size = 16
+
+
+def demo(config) -> None:
+    """A run of about a minute on two cores."""
+    small(config)
+    config.data.image_size = 96
+    config.data.train = dataset("scenes", split="train")
+    config.data.val = dataset("scenes", split="val")
+    config.data.test = dataset("scenes", split="test")
+    config.train.num_steps = 150
+    config.eval.every_steps = 150
+    config.checkpoint.every_steps = 150
+    config.logging.every_steps = 5

@@ -1,0 +1,155 @@
+"""Which data a specification means: ``open_source(spec, positive)`` gives the one interface to all of them.
+
+====================  =================================================================================
+``spec.name``         data
+====================  =================================================================================
+``folder``            images and masks in ``path[/split]``
+``scenes``            generated scenes; needs no files
+``bokeh``             defocus composited from the SOD source ``spec.source`` at ``path``
+any other             a TFDS data set prepared in ``path``, ours (``afiu data list``) or anybody's
+====================  =================================================================================
+
+``split`` takes TFDS's slices for every source: ``train``, ``train[:90%]``, ``[100:]``.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+from jaxtyping import Shaped
+
+from input_pipeline.bokeh import Bokeh
+from input_pipeline.folder import Folder
+from input_pipeline.records import DataError, Meaning, Record, Source
+from input_pipeline.scenes import Scenes
+from input_pipeline.tfds_source import open_tfds
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Names a data set.
+
+    Attributes:
+        name: ``folder``, ``scenes``, ``bokeh`` or a TFDS name.
+        path: the folder; for TFDS the data folder, its default if None.
+        split: part of the data; for ``folder`` a sub-folder of ``path``, or nothing.
+        white: what 255 means in the masks. None: ``salient`` in a folder; TFDS data sets of ours know it.
+        images_dir: the images' folder, for ``folder``.
+        masks_dir: the masks' folder, for ``folder``.
+        source: what ``bokeh`` composites from: ``folder``, ``scenes`` or a TFDS name.
+    """
+
+    name: str
+    path: str | None = None
+    split: str | None = None
+    white: Meaning | None = None
+    images_dir: str = "images"
+    masks_dir: str = "masks"
+    source: str = "folder"
+
+
+def open_source(spec: Spec, positive: Meaning, *, seed: int = 0) -> Source:
+    """Opens and checks a data set; in the masks of what it returns, 255 is ``positive``.
+
+    Args:
+        spec: which data.
+        positive: the task's target.
+        seed: of what is generated: scenes, bokeh.
+
+    Raises:
+        DataError: bad data (see ``folder.Folder`` and ``tfds_source.open_tfds``), a slice that leaves nothing, or
+            masks that cannot serve the task, such as salient objects for ``positive = "blur"``.
+    """
+    for meaning, what in ((spec.white, "white"), (positive, "task.positive")):
+        if meaning is not None and meaning not in get_args(Meaning):
+            raise DataError(f"{what} is {meaning!r}; it says what 255 marks: {', '.join(get_args(Meaning))}")
+    split, start, stop = _parse_split(spec.split)
+    source = _open(replace(spec, split=split), positive, seed)
+    flip = source.white != positive
+    if flip and "salient" in (source.white, positive):
+        raise DataError(
+            f"the masks of {describe(spec)} mark {source.white}, the task wants {positive}: name bokeh composites "
+            "blur from salient masks; white=blur or white=focus corrects a wrong declaration"
+        )
+    indices = range(len(source))[start(len(source)) : stop(len(source))]
+    if not indices:
+        raise DataError(f"{describe(spec)}: nothing is left of {len(source)} records after the slice")
+    return View(source, indices, positive, flip)
+
+
+def describe(spec: Spec) -> str:
+    """The specification in a few words, for messages."""
+    inner = f" of {spec.source}" if spec.name == "bokeh" else ""
+    return " ".join(part for part in (spec.name + inner, spec.path, spec.split) if part)
+
+
+class View:
+    """Some records of a source, with the polarity that the task wants."""
+
+    def __init__(self, source: Source, indices: range, positive: Meaning, flip: bool):
+        self.source, self.indices, self.white, self.flip = source, indices, positive, flip
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self.source[self.indices[index]]
+        return {**record, "mask": 255 - record["mask"]} if self.flip else record
+
+
+def looks_inverted(source: Source, samples: int = 20) -> bool:
+    """Whether masks of blur or focus seem to be the wrong way round.
+
+    Compares the mean absolute Laplacian under white and black on a few images: what is in focus has more of it.
+    Always false for ``salient``, which sharpness says nothing about.
+    """
+    if source.white == "salient":
+        return False
+    votes = []
+    for index in np.linspace(0, len(source) - 1, min(samples, len(source))).astype(int):
+        record = source[int(index)]
+        detail, white = _laplacian(record["image"]), record["mask"][1:-1, 1:-1] >= 128
+        if 0.02 < white.mean() < 0.98:
+            votes.append(detail[white].mean() > detail[~white].mean())
+    sharp_is_white = source.white == "focus"
+    return len(votes) >= 4 and np.mean([vote != sharp_is_white for vote in votes]) > 0.75
+
+
+def _laplacian(image: Shaped[np.ndarray, "h w 3"]) -> np.ndarray:
+    grey = image.astype(np.float32).mean(axis=-1)
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    return np.abs(around - 4 * grey[1:-1, 1:-1])
+
+
+def _open(spec: Spec, positive: Meaning, seed: int) -> Source:
+    if spec.name == "scenes":
+        return Scenes(white=positive, split=spec.split or "train", seed=seed)
+    if spec.name == "bokeh":
+        if spec.source == "bokeh":
+            raise DataError("bokeh composites from a SOD source; source is folder, scenes or a TFDS name")
+        return Bokeh(_open(replace(spec, name=spec.source), "salient", seed), seed=seed)
+    if spec.name == "folder":
+        if not spec.path:
+            raise DataError("data of name folder needs a path: the folder that holds images/ and masks/")
+        root = f"{spec.path}/{spec.split}" if spec.split else spec.path
+        return Folder(root, spec.white or "salient", spec.images_dir, spec.masks_dir)
+    return open_tfds(spec.name, spec.split or "train", spec.path, spec.white)
+
+
+def _parse_split(split: str | None) -> tuple[str, Callable[[int], int], Callable[[int], int]]:
+    """``train[10%:]`` as its name and two functions from the number of records to start and stop."""
+    match = re.fullmatch(r"([^\[\]]*)(?:\[(\d+%?)?:(\d+%?)?\])?", split or "")
+    if not match:
+        raise DataError(f"split {split!r} is not of the form name, name[:100], name[90%:]")
+    name, start, stop = match.groups()
+
+    def position(text: str | None, default: Callable[[int], int]) -> Callable[[int], int]:
+        if text is None:
+            return default
+        if text.endswith("%"):
+            return lambda n: round(n * int(text[:-1]) / 100)
+        return lambda n: int(text)
+
+    return name, position(start, lambda n: 0), position(stop, lambda n: n)

@@ -1,0 +1,123 @@
+"""Read a prepared TFDS dataset by index, without TensorFlow and without ever downloading."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from jaxtyping import UInt8
+from PIL import Image
+
+from input_pipeline.builders import BUILDERS
+from input_pipeline.records import DataError, Meaning, Record
+
+
+class TfdsSource:
+    """The records of one split; a `Source`.
+
+    Several threads may read at once: array_record shares one thread-safe reader per file, and decoding keeps
+    no state.
+
+    Attributes:
+        white: what 255 means in the masks.
+    """
+
+    def __init__(self, examples: Sequence[dict[str, bytes]], white: Meaning):
+        self._examples = examples
+        self.white = white
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at ``index``.
+
+        Raises:
+            IndexError: outside ``0 … len - 1``.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} is outside 0 … {len(self) - 1}")
+        example = self._examples[index]
+        return Record(
+            image=_decode(example["image"], "RGB"),
+            mask=_decode(example["mask"], "L"),
+            id=example["id"].decode() if "id" in example else f"{index:06d}",
+        )
+
+
+def open_tfds(
+    name: str, split: str, data_dir: str | os.PathLike | None = None, white: Meaning | None = None
+) -> TfdsSource:
+    """Open a split of a dataset that `prepare` built, or of any prepared TFDS dataset of photos and masks.
+
+    Args:
+        name: a name of `BUILDERS`, or of another TFDS dataset (``name`` or ``name/config``) whose features
+            include the images ``image`` and ``mask``.
+        split: in TFDS's syntax, slices included: ``train``, ``train[:90%]``, ``train+test``.
+        data_dir: TFDS data folder; `data_folder` says where it is by default.
+        white: what 255 means in the masks. Needed where the dataset does not declare it; where it does, this
+            wins.
+
+    Returns:
+        The records, in the order in which they are stored. An ``id`` is the dataset's own, else the index.
+
+    Raises:
+        DataError: the dataset is unknown or not prepared, has no such split, cannot be read by index, lacks
+            one of the two images, or does not say what white means.
+    """
+    folder = _prepared_folder(name, data_folder(data_dir))
+    builder = tfds.builder_from_directory(folder)
+    features = builder.info.features
+    for key in ("image", "mask"):
+        if key not in features or not isinstance(features[key], tfds.features.Image):
+            raise DataError(f"{name} in {folder} has no image {key!r}; its features are {', '.join(sorted(features))}")
+    declared = (builder.info.metadata or {}).get("white")
+    if white is None and declared is None:
+        raise DataError(f"{name} does not say what white means in its masks; pass white: salient, blur or focus")
+    if declared and white and white != declared:
+        logging.warning("%s declares white = %s; read as white = %s, as asked", name, declared, white)
+    # Decoding stays here: TFDS would decode by OpenCV where that is installed, and give other pixel values.
+    raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+    try:
+        examples = builder.as_data_source(split, decoders=raw)
+    except NotImplementedError as error:
+        raise DataError(f"{name} in {folder} is not stored as array_record; prepare it in that format") from error
+    except ValueError as error:
+        splits = ", ".join(f"{key} ({info.num_examples})" for key, info in builder.info.splits.items())
+        raise DataError(
+            f"{name} has no records for split {split!r}; its splits are {splits}, and slices such as train[:90%] work"
+        ) from error
+    return TfdsSource(examples, white or declared)
+
+
+def data_folder(data_dir: str | os.PathLike | None = None) -> Path:
+    """Absolute path of the TFDS data folder.
+
+    It is the argument, else ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
+    """
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(chosen).expanduser().absolute()
+
+
+def _prepared_folder(name: str, root: Path) -> Path:
+    """The folder of the dataset's newest version below ``root``."""
+    versions = [path.parent for path in (root / name).glob("*/dataset_info.json")]
+    versions = [folder for folder in versions if tfds.core.Version.is_valid(folder.name)]
+    if versions:
+        return max(versions, key=lambda folder: tfds.core.Version(folder.name))
+    if name in BUILDERS:
+        raise DataError(
+            f"{name} is not prepared in {root}: run "
+            f"`afiu data prepare {name} [--manual-dir DIR] [--data-dir DIR]`, "
+            "or try --config configs/sod.py:demo, which needs no data"
+        )
+    known = ", ".join(sorted(BUILDERS))
+    raise DataError(f"unknown dataset {name!r}: not one of {known}, and no prepared TFDS dataset in {root}")
+
+
+def _decode(data: bytes, mode: str) -> UInt8[np.ndarray, "h w *channels"]:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image.convert(mode))
