@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"unexpected argument {argv[1]!r}: write --flag=value")
     if CONFIG.value is None:
         raise UserError("no configuration: pass --config configs/sod.py (or configs/dbd.py)")
-    logging.set_verbosity(logging.WARNING)  # Orbax reports every file that it writes
+    logging.set_verbosity(logging.ERROR)  # Orbax reports every file that it writes
     # JAX takes seconds to import; wrong flags are answered before that.
     from afiu_jax.training.loop import train_and_evaluate
 

@@ -70,6 +70,6 @@ def resize_map(found: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[
     return rows @ found @ columns.T
 
 
-def to_8_bit(found: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+def to_8_bit(found: Float[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
     """A map in 0…1 as it stands on disk, rounded to 0–255."""
     return np.rint(np.clip(found, 0, 1) * 255).astype(np.uint8)

@@ -93,7 +93,9 @@ def train_batches(
         .random_map(augment)
         .map(preparation.finish)
     )
-    batches = records[process_index::process_count].batch(batch_size // process_count, batch_fn=_stack)
+    mine = records[process_index::process_count]
+    # Nothing remains of an endless stream; saying so keeps Grain from counting its batches, which overflows.
+    batches = mine.batch(batch_size // process_count, drop_remainder=True, batch_fn=_stack)
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
     return iter(batches[start_step:].to_iter_dataset(options))
 

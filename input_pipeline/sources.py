@@ -114,7 +114,7 @@ def looks_inverted(source: Source, samples: int = 20) -> bool:
         if 0.02 < white.mean() < 0.98:
             votes.append(detail[white].mean() > detail[~white].mean())
     sharp_is_white = source.white == "focus"
-    return len(votes) >= 4 and np.mean([vote != sharp_is_white for vote in votes]) > 0.75
+    return len(votes) >= 4 and bool(np.mean([v != sharp_is_white for v in votes]) > 0.75)
 
 
 def _laplacian(image: Shaped[np.ndarray, "h w 3"]) -> np.ndarray:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from afiu_jax.layers import ConvFactory, NormFactory, avg_pool
 
-Branches = dict[str, Float[Array, "b h w c"]]
+Branches = dict[str, Float[Array, "b _h _w _c"]]
 Upsample = Callable[[Float[Array, "b h w c"], tuple[int, int]], Float[Array, "b h2 w2 c"]]
 
 

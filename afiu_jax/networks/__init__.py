@@ -32,6 +32,8 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.M
     known = network_options(name)
     if unknown := sorted(set(options) - set(known)):
         raise UserError(f"network {name} has no option {', '.join(unknown)}; it has: {', '.join(known)}")
+    # A configuration that went through JSON has lists.
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     key = rngs.params() if rngs is not None else jax.random.key(0)
     return materialise(lambda streams: NETWORKS[name](**options, rngs=streams), key)
 

@@ -95,6 +95,8 @@ def resolve(config: ConfigDict) -> Resolved:
     if unknown := sorted(set(model["options"]) - set(defaults)):
         raise UserError(f"network {name} has no option {', '.join(unknown)}; it has: {', '.join(defaults)}")
     model["options"] = {**defaults, **preset, **model["options"]}
+    for option, value in model["options"].items():
+        _check_like(f"model.options.{option}", value, defaults[option])
     if data["loss"]["name"] == "auto":
         data["loss"]["name"] = DEFAULT_LOSS[name]
     if data["loss"]["name"] not in LOSSES:
@@ -156,6 +158,14 @@ def _preset(name: str, preset: str) -> dict:
     return presets[preset]
 
 
+def _check_like(key: str, value, default) -> None:
+    """A network's option must be of the kind of its default; what is None by default is a number if given."""
+    kinds = {tuple: (tuple, list), type(None): (int, type(None))}.get(type(default), type(default))
+    length = isinstance(default, tuple) and isinstance(value, (tuple, list)) and len(value) != len(default)
+    if length or not isinstance(value, kinds):
+        raise UserError(f"{key} is {value!r}; it must be like its default, {default!r}")
+
+
 def _check_numbers(data: dict) -> None:
     at_least_one = (
         "train.batch_size",
@@ -176,7 +186,7 @@ def _check_numbers(data: dict) -> None:
             raise UserError(f"{key} is {flat[key]}; it must be at least 1")
     if flat["train.num_steps"] is not None and flat["train.num_steps"] < 1:
         raise UserError(f"train.num_steps is {flat['train.num_steps']}; it must be at least 1")
-    for key in ("train.learning_rate", "train.weight_decay", "data.color_jitter"):
+    for key in ("seed", "train.learning_rate", "train.weight_decay", "data.color_jitter"):
         if flat[key] < 0:
             raise UserError(f"{key} is {flat[key]}; it must not be negative")
     for key in ("data.vertical_flip", "data.horizontal_flip"):

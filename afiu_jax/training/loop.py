@@ -6,6 +6,7 @@ Where the weights come from, in this order: the work directory's last checkpoint
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt8
 from rich.console import Console
 
+from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import score_batches
-from afiu_jax.inference import preparation_of, resize_map, to_8_bit
+from afiu_jax.inference import preparation_of, to_8_bit
 from afiu_jax.losses import LOSSES
 from afiu_jax.networks import NETWORKS, create_model
 from afiu_jax.networks.prediction import require_multiple
@@ -29,8 +31,8 @@ from afiu_jax.training.logging import LiveLine, MetricsLog
 from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.signals import StopRequest
 from afiu_jax.training.state import TrainState, create_optimizer, create_state, graph_of
-from afiu_jax.training.step import make_predict_step, make_train_step
-from input_pipeline.loader import Batch, Preparation, eval_batches, train_batches
+from afiu_jax.training.step import TrainStep, make_predict_step, make_train_step
+from input_pipeline.loader import Batch, eval_batches, train_batches
 from input_pipeline.records import Source
 from input_pipeline.sources import Spec, describe, looks_inverted, open_source
 from input_pipeline.transforms import Augment, resize
@@ -69,6 +71,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             a loss that is not finite.
         DataError: bad data.
     """
+    enable_compilation_cache()
     console = Console()
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
     _check_workdir(workdir, config)
@@ -105,7 +108,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
         try:
             run = Run(config, console, train_step, validation, checkpoints, log, num_steps, steps_per_epoch)
-            return run(state, _batches(train, config, position), position)
+            return run(state, _train_batches(train, config, position), position)
         finally:
             log.close()
 
@@ -116,14 +119,14 @@ class Run:
 
     config: Resolved
     console: Console
-    train_step: callable
+    train_step: TrainStep
     validation: "Validation"
     checkpoints: Checkpoints
     log: MetricsLog
     num_steps: int
     steps_per_epoch: int
 
-    def __call__(self, state: TrainState, batches, position: int) -> Outcome:
+    def __call__(self, state: TrainState, batches: Iterator[Batch], position: int) -> Outcome:
         """Runs from ``position`` to the end, or until a signal asks to stop."""
         line = LiveLine(
             self.num_steps, position, self.steps_per_epoch, self.config["train"]["batch_size"], self.console
@@ -194,21 +197,22 @@ class Validation:
     def scores(self, state: TrainState) -> dict[str, float]:
         """``mae`` and ``max_f`` over all of the data."""
         predict = partial(self.predict_step, state.params, state.batch_stats)
-        size, workers = self.config["eval"]["batch_size"], self.config["data"]["workers"]
-        return score_batches(predict, eval_batches(self.source, self.preparation, batch_size=size, workers=workers))
+        return score_batches(predict, self._batches())
 
     def panel(self, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
         """Image, mask and map side by side, one row for each of the first records."""
-        count = min(self.config["logging"]["panels"], len(self.source))
+        batch = next(self._batches())
+        found = np.asarray(self.predict_step(state.params, state.batch_stats, batch["image"]))
         rows = []
-        for record in (self.source[i] for i in range(count)):
-            image = resize(record["image"], self.preparation.size)
-            mask = resize(record["mask"], self.preparation.size)
-            ready = self.preparation.finish({**record, "image": image, "mask": mask})
-            found = self.predict_step(state.params, state.batch_stats, ready["image"][None])
-            found = to_8_bit(resize_map(np.asarray(found)[0, ..., 0], self.preparation.size))
-            rows.append(np.hstack([image, *(np.repeat(m[..., None], 3, axis=-1) for m in (mask, found))]))
+        for i in range(min(self.config["logging"]["panels"], len(self.source), len(found))):
+            image = resize(self.source[i]["image"], self.preparation.size)
+            maps = (np.repeat(to_8_bit(m), 3, axis=-1) for m in (batch["mask"][i], found[i]))
+            rows.append(np.hstack([image, *maps]))
         return np.vstack(rows)
+
+    def _batches(self) -> Iterator[Batch]:
+        size, workers = self.config["eval"]["batch_size"], self.config["data"]["workers"]
+        return eval_batches(self.source, self.preparation, batch_size=size, workers=workers)
 
 
 class _Clock:
@@ -282,12 +286,11 @@ def _length(config: Resolved, records: int) -> tuple[int, int]:
     return config["train"]["num_steps"] or config["train"]["num_epochs"] * steps_per_epoch, steps_per_epoch
 
 
-def _batches(source: Source, config: Resolved, position: int):
+def _train_batches(source: Source, config: Resolved, position: int) -> Iterator[Batch]:
     data = config["data"]
-    preparation: Preparation = preparation_of(config)
     return train_batches(
         source,
-        preparation,
+        preparation_of(config),
         batch_size=config["train"]["batch_size"],
         augment=Augment(data["vertical_flip"], data["horizontal_flip"], data["color_jitter"]),
         seed=config["seed"],

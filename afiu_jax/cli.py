@@ -1,0 +1,118 @@
+"""The ``afiu`` command."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from afiu_jax.errors import UserError
+from input_pipeline.records import DataError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Defocus blur detection with a salient-object prior."
+)
+data_app = typer.Typer(no_args_is_help=True, help="Public data sets.")
+app.add_typer(data_app, name="data")
+
+# Commands import what they need when they run: JAX takes seconds, and --help should not.
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the demo's runs and pictures.")] = Path("runs/demo"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps of each stage.")] = None,
+) -> None:
+    """SOD on generated scenes, then DBD from its weights and from scratch: about four minutes on two cores."""
+    from afiu_jax.demo import run_demo
+
+    run_demo(out, steps)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[str, typer.Option(help="A run's workdir (its best checkpoint, else last) or a step.")],
+    data: Annotated[str, typer.Option(help="folder, scenes, bokeh or a TFDS name.")] = "folder",
+    path: Annotated[str | None, typer.Option(help="The folder, or the TFDS data folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="Part of the data: val, test[:100], …")] = None,
+    white: Annotated[str | None, typer.Option(help="What 255 marks in the masks: salient, blur or focus.")] = None,
+    images_dir: Annotated[str, typer.Option(help="The images' folder, for folder data.")] = "images",
+    masks_dir: Annotated[str, typer.Option(help="The masks' folder, for folder data.")] = "masks",
+    source: Annotated[str, typer.Option(help="What bokeh composites from.")] = "folder",
+    maps: Annotated[Path | None, typer.Option(help="Write every map there, as <stem>.png at the photo's size.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores there.")] = None,
+) -> None:
+    """MAE and max F of a checkpoint on a data set, at the masks' own size."""
+    from PIL import Image
+
+    from afiu_jax.evaluation import evaluate as score
+    from afiu_jax.inference import Predictor
+    from input_pipeline.sources import Spec, describe, open_source
+
+    predictor = Predictor(checkpoint)
+    spec = Spec(data, path, split, white, images_dir, masks_dir, source)
+    records = open_source(spec, predictor.positive, seed=predictor.config["seed"])
+
+    def write(record, found) -> None:
+        Image.fromarray(found).save(maps / f"{record['id']}.png")
+
+    if maps:
+        maps.mkdir(parents=True, exist_ok=True)
+    scores = score(predictor, records, write if maps else None)
+    console = Console()
+    console.print(f"{predictor.path} on {describe(spec)}: {len(records)} images, 1 = {predictor.positive}")
+    console.print("8-bit maps at the masks' size; max F: β² = 0.3, precision and recall averaged over images")
+    console.print(f"MAE {scores['mae']:.4f}   max F {scores['max_f']:.4f}")
+    if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps({**scores, "images": len(records)}, indent=2) + "\n", encoding="utf-8")
+
+
+@data_app.command("list")
+def list_data() -> None:
+    """The data sets that can be prepared."""
+    from input_pipeline.builders import BUILDERS, builder_class
+
+    for name in BUILDERS:
+        print(f"{name:14s}{(builder_class(name).__doc__ or '').splitlines()[0]}")
+
+
+@data_app.command("describe")
+def describe_data(name: str) -> None:
+    """What a data set holds, in which layout, and where to get it."""
+    from input_pipeline.prepare import describe
+
+    print(describe(name))
+
+
+@data_app.command("prepare")
+def prepare_data(
+    name: str,
+    manual_dir: Annotated[Path | None, typer.Option(help="Folder with the archives or the unpacked files.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="TFDS data folder; ~/tensorflow_datasets unless told.")] = None,
+) -> None:
+    """Downloads a data set, or reads its files, and builds it for training."""
+    from input_pipeline.prepare import prepare
+
+    print(prepare(name, manual_dir, data_dir))
+
+
+def main() -> None:
+    """Runs the command; a wrong request is answered in one line, with exit status 2."""
+    # Set before JAX or TFDS start: neither log of theirs is for the user of a command.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
+    try:
+        app()
+    except (UserError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""The cache of compiled programs, so that the second run of anything starts at once."""
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, or where ``JAX_COMPILATION_CACHE_DIR`` says."""
+    if not jax.config.jax_compilation_cache_dir:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(home / "afiu_jax" / "xla"))

@@ -1,0 +1,75 @@
+"""What the tests share: one cache of compiled programs, and a run so small that a step takes milliseconds."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# One folder for this session and the commands that it starts, so that every program is compiled once.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="afiu-tests-xla-"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+ROOT = Path(__file__).parents[1]
+TINY_OPTIONS = {
+    "width": 4,
+    "depths": (1, 1, 1, 1),
+    "channels": 4,
+    "aim_mid_cap": 4,
+    "sim_low": 4,
+    "rsu_mid": 4,
+    "rsu_heights": (2, 2, 2, 2, 2),
+}
+TINY = {
+    "model.preset": "",
+    "data.image_size": 32,
+    "data.train.split": "train[:12]",
+    "data.val.split": "val[:4]",
+    "data.test.split": "test[:4]",
+    "train.batch_size": 2,
+    "train.num_steps": 6,
+    "eval.batch_size": 4,
+    "eval.every_steps": 3,
+    "checkpoint.every_steps": 2,
+    "logging.every_steps": 1,
+    **{f"model.options.{key}": value for key, value in TINY_OPTIONS.items()},
+}
+"""Overrides that make configs/sod.py:demo and configs/dbd.py:demo tiny."""
+
+
+def tiny_config(name: str = "sod", **overrides):
+    """The demo's configuration, tiny; ``overrides`` have ``__`` for the dots of keys."""
+    from afiu_jax.training.config import load_config
+
+    config = load_config(name, "demo")
+    for key, value in {**TINY, **{k.replace("__", "."): v for k, v in overrides.items()}}.items():
+        *parents, last = key.split(".")
+        node = config
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    return config
+
+
+def tiny_flags(**overrides) -> list[str]:
+    """The same as flags of train.py."""
+    values = {**TINY, **{k.replace("__", "."): v for k, v in overrides.items()}}
+    return [f"--config.{key}={value}" for key, value in values.items()]
+
+
+def run_command(*arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess:
+    """Runs Python on the given arguments from the project's root, as a person would."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="session")
+def sod_run(tmp_path_factory) -> Path:
+    """Work directory of a finished tiny SOD run."""
+    from afiu_jax.training.loop import train_and_evaluate
+
+    workdir = tmp_path_factory.mktemp("runs") / "sod"
+    train_and_evaluate(tiny_config(), workdir)
+    return workdir

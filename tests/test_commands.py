@@ -1,0 +1,142 @@
+"""The real commands, run as a person runs them: their output, their exit status, and what a kill leaves."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_command, tiny_flags
+from PIL import Image
+
+from afiu_jax.training.checkpoint import load_model
+from afiu_jax.training.logging import read_metrics
+
+
+def refusal(*arguments) -> str:
+    """The one line that a refused command prints."""
+    done = run_command(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "no configuration: pass --config configs/sod.py"),
+        (("--config", "configs/none.py"), "configs/none.py"),
+        (("--config", "configs/sod.py:huge"), "no variant 'huge'"),
+        (("--config", "configs/sod.py:demo", "--config.train.lr=3"), "unknown configuration key 'train.lr'"),
+        (("--config", "configs/sod.py:demo", "--config.train.batch_size=few"), "few"),
+        (("--config", "configs/sod.py:demo", "--init_form=x"), "init_form"),
+        (("--config", "configs/sod.py:demo", "extra"), "unexpected argument 'extra'"),
+    ],
+)
+def test_train_refuses_wrong_flags_in_one_line(arguments, message, tmp_path):
+    assert message in refusal("train.py", *arguments, *(("--workdir", tmp_path / "run") if arguments else ()))
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_set_says_where_to_get_it_and_names_the_demo(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    line = refusal("train.py", "--config", "configs/sod.py", "--workdir", tmp_path / "run")
+    for part in ("duts is not prepared in", str(tmp_path / "tfds"), "afiu data prepare duts", ":demo"):
+        assert part in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_folder_and_damaged_image_are_named(tmp_path):
+    data = ["--config.data.train.name=folder", f"--config.data.train.path={tmp_path}", "--config.data.train.split="]
+    command = ("train.py", "--config", "configs/sod.py:demo", "--workdir", tmp_path / "run", *data)
+    assert f"no folder {tmp_path}/images" in refusal(*command)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / name / "a.png")
+    whole = (tmp_path / "images" / "a.png").read_bytes()
+    (tmp_path / "images" / "a.png").write_bytes(whole[: len(whole) // 2])
+    assert f"cannot read {tmp_path}/images/a.png" in refusal(*command)
+
+
+def test_killed_at_a_random_step_and_restarted_ends_the_same(sod_run, tmp_path):
+    """SIGKILL at a random moment after the first steps; the restarted run equals the one that was never killed."""
+    workdir = tmp_path / "run"
+    command = [sys.executable, "train.py", "--config=configs/sod.py:demo", f"--workdir={workdir}", *tiny_flags()]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    steps = random.randint(1, 5)
+    deadline = time.monotonic() + 240
+    while len(read_metrics(workdir)) < steps and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    assert not (workdir / "checkpoints" / "6").exists()
+    done = run_command(*command[1:])
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (load_model(folder / "checkpoints" / "6") for folder in (workdir, sod_run))
+    for name, value in {**theirs.params, **theirs.batch_stats}.items():
+        np.testing.assert_array_equal({**ours.params, **ours.batch_stats}[name], value, err_msg=f"{name}, {steps}")
+    assert [line["step"] for line in read_metrics(workdir)] == [line["step"] for line in read_metrics(sod_run)]
+
+
+def test_train_prints_devices_parameters_progress_and_where_weights_came_from(sod_run, tmp_path):
+    flags = tiny_flags(train__num_steps=2)
+    done = run_command(
+        "train.py", "--config", "configs/dbd.py:demo", "--init_from", sod_run, "--workdir", tmp_path / "dbd", *flags
+    )
+    assert done.returncode == 0, done.stderr
+    for part in (
+        "devices: 1 x cpu",
+        "trainable parameters",
+        "AIM5",
+        "1 = blur",
+        f"initial weights: {sod_run}/checkpoints/",
+        "absent 0, reshaped 0, unused 0",
+        "step 2/2 epoch",
+        "images/s",
+        "step 2: validation MAE",
+    ):
+        assert part in " ".join(done.stdout.split()), part
+
+
+def test_evaluate_prints_scores_and_writes_maps(sod_run, tmp_path):
+    done = run_command(
+        "-m", "afiu_jax.cli", "evaluate", "--checkpoint", sod_run, "--data", "scenes", "--split", "test[:3]",
+        "--maps", tmp_path / "maps", "--json", tmp_path / "scores.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["images"] == 3
+    assert f"MAE {scores['mae']:.4f}   max F {scores['max_f']:.4f}" in done.stdout
+    maps = sorted((tmp_path / "maps").iterdir())
+    assert [p.name for p in maps] == [f"scene-test-{i:05d}.png" for i in range(3)]
+    assert np.asarray(Image.open(maps[0])).dtype == np.uint8
+
+
+def test_evaluate_refuses_what_is_not_a_run(tmp_path):
+    assert "no checkpoint in" in refusal("-m", "afiu_jax.cli", "evaluate", "--checkpoint", tmp_path)
+
+
+def test_data_commands(tmp_path):
+    listed = run_command("-m", "afiu_jax.cli", "data", "list").stdout
+    assert {"duts", "cuhk_defocus", "ctcug"} <= {line.split()[0] for line in listed.splitlines()}
+    assert "BlurDatasetImage.zip" in run_command("-m", "afiu_jax.cli", "data", "describe", "cuhk_defocus").stdout
+    line = refusal("-m", "afiu_jax.cli", "data", "prepare", "ctcug", "--manual-dir", tmp_path, "--data-dir", tmp_path)
+    assert "--manual-dir" in line
+
+
+def test_demo_trains_three_stages_and_says_where_the_pictures_are(tmp_path):
+    """The README's first command, with two steps a stage."""
+    done = run_command("-m", "afiu_jax.cli", "demo", "--out", tmp_path, "--steps", "2", timeout=500)
+    assert done.returncode == 0, done.stderr
+    for title in ("SOD", "DBD from SOD", "DBD from scratch"):
+        assert title in done.stdout
+    for name in ("panel.png", "loss.png"):
+        assert name in done.stdout
+        assert np.asarray(Image.open(tmp_path / name)).std() > 10
+    assert {"sod", "dbd", "dbd-scratch"} <= {p.name for p in tmp_path.iterdir()}

@@ -1,0 +1,91 @@
+"""The schema, the shipped configurations, and what is refused."""
+
+import pytest
+
+from afiu_jax.errors import UserError
+from afiu_jax.training.config import base_config, differences, load_config, resolve
+
+
+def test_defaults_are_the_papers():
+    sod, dbd = resolve(load_config("sod")), resolve(load_config("dbd"))
+    for config in (sod, dbd):
+        assert config["data"]["image_size"] == 320
+        assert (config["data"]["vertical_flip"], config["data"]["horizontal_flip"]) == (0.5, 0)
+        train = config["train"]
+        assert (train["batch_size"], train["learning_rate"], train["weight_decay"]) == (8, 1e-5, 0)
+        assert (train["beta1"], train["beta2"]) == (0.9, 0.999)
+        assert config["model"]["options"]["rsu_heights"] == [2, 3, 4, 5, 5]
+        assert config["loss"]["name"] == "bce"
+    assert (sod["train"]["num_epochs"], dbd["train"]["num_epochs"]) == (150, 200)
+    assert (sod["data"]["train"]["name"], dbd["data"]["train"]["name"]) == ("duts", "cuhk_defocus")
+    assert (sod["task"]["positive"], dbd["task"]["positive"]) == ("salient", "blur")
+
+
+@pytest.mark.parametrize("name", ["sod", "dbd"])
+@pytest.mark.parametrize("variant", ["small", "demo"])
+def test_variants_are_small(name, variant):
+    config = resolve(load_config(name, variant))
+    assert config["model"]["options"]["channels"] == 16
+    assert config["data"]["train"]["name"] != config["data"]["train"]["path"]
+
+
+def test_unknown_variant_and_configuration():
+    with pytest.raises(UserError, match=r"no variant 'tiny'.*small"):
+        load_config("sod", "tiny")
+    with pytest.raises(UserError, match="no configuration 'sad'"):
+        load_config("sad")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.learning_rat", 1, r"unknown configuration key 'train.learning_rat'; did you mean train.learning_rate"),
+        ("model.name", "u3net", "unknown network 'u3net'"),
+        ("model.preset", "huge", "no preset 'huge'.*small"),
+        ("model.options.depth", 3, "no option depth; it has: .*depths"),
+        ("model.options.channels", "many", "model.options.channels is 'many'; it must be like its default, 64"),
+        ("model.options.rsu_heights", (2, 2), r"model.options.rsu_heights is \(2, 2\); it must be like"),
+        ("loss.name", "l1", "unknown loss 'l1'; loss.name is auto or one of"),
+        ("data.normalize", "zero", "data.normalize is 'zero'"),
+        ("train.batch_size", 0, "train.batch_size is 0; it must be at least 1"),
+        ("train.num_steps", -3, "train.num_steps is -3"),
+        ("train.learning_rate", -1.0, "must not be negative"),
+        ("data.vertical_flip", 1.5, "a probability"),
+    ],
+)
+def test_wrong_values_are_named(key, value, message):
+    config = base_config()
+    *parents, last = key.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    with pytest.raises(UserError, match=message) as caught:
+        resolve(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_follow_the_network_and_the_preset():
+    config = load_config("sod", "small")
+    config.model.options.channels = 24
+    options = resolve(config)["model"]["options"]
+    assert (options["channels"], options["width"], options["sim_low"]) == (24, 16, 8)
+    assert options["dtype"] == "float32"
+
+
+def test_what_a_resumed_run_may_change():
+    old = resolve(load_config("sod", "demo"))
+    config = load_config("sod", "demo")
+    config.train.num_steps = 999
+    config.eval.every_steps = 7
+    config.checkpoint.keep_last = 9
+    config.logging.panels = 1
+    config.data.workers = 8
+    config.data.train.path = "elsewhere"
+    assert differences(old, resolve(config)) == []
+    config.train.learning_rate = 0.5
+    config.data.train.split = "val"
+    assert differences(old, resolve(config)) == [
+        "data.train.split: train -> val",
+        "train.learning_rate: 0.001 -> 0.5",
+    ]

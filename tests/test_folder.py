@@ -1,0 +1,375 @@
+import io
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from input_pipeline.folder import Folder, read
+from input_pipeline.records import DataError
+
+FORMATS = {
+    "jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    "jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    "png": ("PNG", {}),
+    "bmp": ("BMP", {}),
+    "tif": ("TIFF", {}),
+    "tiff": ("TIFF", {}),
+    "webp": ("WEBP", {"lossless": True}),
+}
+GREYS = np.array([[0, 60, 127], [128, 200, 255]], np.uint8)
+
+
+def ramp(h=12, w=15, phase=0):
+    """A smooth colour picture, which JPEG changes by a few levels at most."""
+    y, x = np.mgrid[:h, :w]
+    channels = [(8 * y + 40 * phase) % 256, 10 * x, 5 * (x + y) + 20]
+    return np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def noise(h, w, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
+
+
+def encoded(array, extension):
+    kind, options = FORMATS[extension.lower()]
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write(folder, name, array):
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_bytes(encoded(array, path.suffix[1:]))
+    return path
+
+
+def write_pair(root, stem, image=None, mask=None):
+    image = ramp() if image is None else image
+    mask = np.where(np.arange(image.shape[1]) < 5, np.uint8(255), np.zeros(image.shape[:2], np.uint8))
+    write(root / "images", f"{stem}.png", image)
+    write(root / "masks", f"{stem}.png", mask)
+    return mask
+
+
+def png(w, h, depth, colour, rows):
+    """A PNG file written by hand, for what Pillow does not write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", w, h, depth, colour, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def luma(rgb):
+    return np.asarray(rgb, float) @ [0.299, 0.587, 0.114]
+
+
+def close(got, expected, by=1):
+    return np.abs(got.astype(float) - expected).max() <= by
+
+
+def complaint(*arguments, **keywords):
+    """What `Folder` says against its arguments: one line."""
+    with pytest.raises(DataError) as caught:
+        Folder(*arguments, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+extensions = st.sampled_from(sorted(FORMATS)).flatmap(lambda e: st.sampled_from([e, e.upper(), e.capitalize()]))
+names = st.sampled_from(["a", "B", "img_0001", "x.y", "two words", "größe", "0", "-9", "A"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(pairs=st.dictionaries(names, st.tuples(extensions, extensions), min_size=1, max_size=5))
+def test_pairs_are_matched_by_stem_whatever_the_extensions(pairs):
+    with tempfile.TemporaryDirectory() as folder:
+        root, written = Path(folder), {}
+        for number, (stem, (image_extension, mask_extension)) in enumerate(pairs.items()):
+            image = ramp(h=12 + number, phase=number)
+            mask = np.where(np.arange(15) < 3 * number + 2, np.uint8(255), np.zeros(image.shape[:2], np.uint8))
+            write(root / "images", f"{stem}.{image_extension}", image)
+            write(root / "masks", f"{stem}.{mask_extension}", mask)
+            written[stem] = image, mask
+        source = Folder(root)
+        records = [source[i] for i in range(len(source))]
+    assert [r["id"] for r in records] == sorted(pairs)
+    for record in records:
+        image, mask = written[record["id"]]
+        lossy_image, lossy_mask = (e.lower() in ("jpg", "jpeg") for e in pairs[record["id"]])
+        assert record["image"].shape == image.shape
+        assert record["mask"].shape == mask.shape
+        assert record["image"].dtype == record["mask"].dtype == np.uint8
+        assert close(record["image"], image, 25 if lossy_image else 0)
+        assert np.array_equal(record["mask"] >= 128, mask >= 128)
+        assert lossy_mask or np.array_equal(record["mask"], mask)
+
+
+def test_white_is_kept_and_the_folders_can_have_other_names(tmp_path, monkeypatch):
+    write(tmp_path / "photo", "a.jpg", ramp())
+    write(tmp_path / "gt", "a.png", ramp()[..., 0])
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    source = Folder(f"~/{tmp_path.name}", white="blur", images_dir="photo", masks_dir="gt")
+    assert (source.white, len(source), source[0]["id"]) == ("blur", 1, "a")
+    assert Folder(str(tmp_path), images_dir="photo", masks_dir="gt").white == "salient"
+    with pytest.raises(IndexError):
+        source[1]
+
+
+def test_files_that_are_no_pictures_are_left_alone(tmp_path):
+    mask = write_pair(tmp_path, "a")
+    for folder in ("images", "masks"):
+        for name in ("Thumbs.db", ".DS_Store", "a.txt", "a.json", "README", "._a.png", ".hidden.jpg"):
+            (tmp_path / folder / name).write_text("no picture")
+    (tmp_path / "images/old").mkdir()
+    source = Folder(tmp_path)
+    assert len(source) == 1
+    assert np.array_equal(source[0]["image"], ramp())
+    assert np.array_equal(source[0]["mask"], mask)
+
+
+def test_transparency_of_a_photo_is_dropped(tmp_path):
+    colours = noise(5, 6)
+    alpha = np.linspace(0, 255, 30).astype(np.uint8).reshape(5, 6, 1)
+    path = write(tmp_path, "a.png", np.concatenate([colours, alpha], axis=-1))
+    assert np.array_equal(read(path, "RGB"), colours)
+    assert close(read(path, "L"), luma(colours))
+
+
+@pytest.mark.parametrize("transparent", [None, 1])
+def test_a_palette_is_looked_up(tmp_path, transparent):
+    palette = np.array([(0, 0, 0), (255, 255, 255), (200, 30, 90), (7, 120, 13)], np.uint8)
+    indices = np.array([[0, 1, 2], [3, 2, 1]], np.uint8)
+    picture = Image.fromarray(indices, "P")
+    picture.putpalette(palette.tobytes())
+    path = tmp_path / "a.png"
+    picture.save(path, **({} if transparent is None else {"transparency": transparent}))
+    with Image.open(path) as saved:
+        assert saved.mode == "P"
+    assert np.array_equal(read(path, "RGB"), palette[indices])
+    assert close(read(path, "L"), luma(palette[indices]))
+    assert read(path, "L")[0].tolist()[:2] == [0, 255]
+
+
+@pytest.mark.parametrize("extension", ["png", "bmp", "tif"])
+def test_one_bit_is_black_and_white(tmp_path, extension):
+    bits = np.random.default_rng(0).random((9, 13)) < 0.5
+    path = tmp_path / f"a.{extension}"
+    Image.fromarray(bits).save(path)
+    with Image.open(path) as saved:
+        assert saved.mode == "1"
+    expected = np.where(bits, np.uint8(255), np.uint8(0))
+    assert np.array_equal(read(path, "L"), expected)
+    assert np.array_equal(read(path, "RGB"), np.repeat(expected[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize("alpha", [None, 0, 90])
+def test_grey_with_and_without_transparency_keeps_its_levels(tmp_path, alpha):
+    levels = GREYS if alpha is None else np.stack([GREYS, np.full_like(GREYS, alpha)], axis=-1)
+    path = write(tmp_path, "a.png", levels)
+    assert np.array_equal(read(path, "L"), GREYS)
+    assert np.array_equal(read(path, "RGB"), np.repeat(GREYS[..., None], 3, axis=-1))
+
+
+def test_cmyk_becomes_the_colours_that_its_inks_leave(tmp_path):
+    inks = np.random.default_rng(0).integers(0, 256, (6, 7, 4), dtype=np.uint8)
+    inks[:2, :, 3] = 0
+    path = tmp_path / "a.tif"
+    Image.fromarray(inks, "CMYK").save(path)
+    left = (255.0 - inks[..., :3]) * (255.0 - inks[..., 3:]) / 255
+    assert close(read(path, "RGB"), left)
+    assert close(read(path, "L"), luma(left), 2)
+
+
+def test_a_cmyk_jpeg_becomes_rgb(tmp_path):
+    inks = np.zeros((16, 16, 4), np.uint8)
+    inks[:, 8:] = 0, 255, 255, 0
+    path = tmp_path / "a.jpg"
+    Image.fromarray(inks, "CMYK").save(path, quality=95)
+    image = read(path, "RGB")
+    assert close(image[:, :7], 255.0, 4)
+    assert close(image[:, 9:], np.array([255.0, 0, 0]), 4)
+
+
+def test_sixteen_bits_a_colour_keep_the_upper_eight(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 2**16, (4, 5, 3), dtype=np.uint16)
+    path = tmp_path / "a.png"
+    path.write_bytes(png(5, 4, 16, 2, [row.astype(">u2").tobytes() for row in levels]))
+    assert close(read(path, "RGB"), levels / 257)
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_sixteen_bit_masks_of_black_and_white(tmp_path, extension):
+    marked = np.random.default_rng(0).random((5, 6)) < 0.5
+    path = tmp_path / f"a.{extension}"
+    Image.fromarray(np.where(marked, np.uint16(65535), np.uint16(0))).save(path)
+    assert np.array_equal(read(path, "L"), np.where(marked, np.uint8(255), np.uint8(0)))
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path, extension, mode):
+    levels = np.linspace(0, 65535, 30).astype(np.uint16).reshape(5, 6)
+    path = tmp_path / f"a.{extension}"
+    Image.fromarray(levels).save(path)
+    expected = levels / 257 if mode == "L" else np.repeat(levels[..., None] / 257, 3, axis=-1)
+    assert close(read(path, mode), expected)
+
+
+def test_exif_rotation_is_ignored_since_masks_have_none(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer turns it by 90°
+    image = np.zeros((20, 32, 3), np.uint8)
+    image[:, 16:] = 255
+    (tmp_path / "images").mkdir()
+    Image.fromarray(image).save(tmp_path / "images/a.jpg", exif=exif)
+    mask = image[..., 0]
+    write(tmp_path / "masks", "a.png", mask)
+    record = Folder(tmp_path)[0]
+    assert record["image"].shape == (20, 32, 3)
+    assert np.array_equal(record["image"][..., 0] >= 128, mask >= 128)
+
+
+@pytest.mark.parametrize("missing", ["images", "masks"])
+def test_a_missing_folder_is_named(tmp_path, missing):
+    write_pair(tmp_path, "a")
+    (tmp_path / missing).rename(tmp_path / "elsewhere")
+    said = complaint(tmp_path)
+    assert str(tmp_path / missing) in said
+    assert "no folder" in said
+    assert f"{missing}_dir" in said
+
+
+@pytest.mark.parametrize("empty", ["images", "masks"])
+@pytest.mark.parametrize("stray", [None, "Thumbs.db", "a.gif"])
+def test_a_folder_without_pictures_is_named_with_the_known_extensions(tmp_path, empty, stray):
+    write_pair(tmp_path, "a")
+    (tmp_path / empty / "a.png").unlink()
+    if stray:
+        (tmp_path / empty / stray).write_bytes(b"")
+    said = complaint(tmp_path)
+    assert "no pictures" in said
+    assert str(tmp_path / empty) in said
+    assert all(f".{extension}" in said for extension in FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"), [("masks", "images without a mask"), ("images", "masks without an image")]
+)
+def test_what_lacks_its_other_half_is_counted_and_the_first_are_named(tmp_path, folder, words):
+    for number in range(13):
+        write_pair(tmp_path, f"s{number:02}")
+    (tmp_path / folder / "s07.png").unlink()
+    said = complaint(tmp_path)
+    assert f"1 {words}" in said
+    assert str(tmp_path) in said
+    assert "s07" in said
+    assert "more" not in said
+    assert "add" in said
+    for number in range(12):
+        (tmp_path / folder / f"s{number:02}.png").unlink(missing_ok=True)
+    said = complaint(tmp_path)
+    assert f"12 {words}" in said
+    assert [f"s{n:02}" in said for n in range(13)] == [True] * 5 + [False] * 8
+    assert "and 7 more" in said
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_two_files_of_one_stem_are_named(tmp_path, folder):
+    write_pair(tmp_path, "a")
+    write_pair(tmp_path, "twin")
+    write(tmp_path / folder, "twin.JPG", ramp())
+    said = complaint(tmp_path)
+    assert str(tmp_path / folder) in said
+    assert "twin" in said
+    assert "keep one" in said
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+@pytest.mark.parametrize("content", [b"", b"hello, this is text", b"\x89PNG\r\n\x1a\nnothing follows"])
+@pytest.mark.parametrize("extension", ["png", "webp"])
+def test_a_file_that_is_no_picture_is_named(tmp_path, folder, content, extension):
+    for stem in "abc":
+        write_pair(tmp_path, stem)
+    (tmp_path / folder / "b.png").unlink()
+    broken = tmp_path / folder / f"b.{extension}"
+    broken.write_bytes(content)
+    said = complaint(tmp_path)
+    assert str(broken) in said
+    assert "replace the file" in said
+
+
+@pytest.mark.parametrize("extension", sorted(FORMATS))
+@pytest.mark.parametrize("left", [0.3, 0.6, 0.95])
+def test_a_truncated_file_is_found_on_opening(tmp_path, extension, left):
+    write_pair(tmp_path, "a", noise(40, 50))
+    write_pair(tmp_path, "b", noise(40, 50))
+    (tmp_path / "images/b.png").unlink()
+    whole = encoded(noise(40, 50), extension)
+    broken = tmp_path / f"images/b.{extension}"
+    broken.write_bytes(whole)
+    assert len(Folder(tmp_path)) == 2
+    broken.write_bytes(whole[: int(left * len(whole))])
+    said = complaint(tmp_path)
+    assert str(broken) in said
+    assert "replace the file" in said
+
+
+def test_a_truncated_mask_is_found_too(tmp_path):
+    write_pair(tmp_path, "a", noise(40, 50))
+    broken = write(tmp_path / "masks", "a.png", noise(40, 50)[..., 0])
+    broken.write_bytes(broken.read_bytes()[:-200])
+    assert str(broken) in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png"])
+@pytest.mark.parametrize("junk", [b"\0" * 10, b"\0" * 1000, b"appended by a camera" * 50])
+def test_bytes_after_the_end_do_no_harm(tmp_path, extension, junk):
+    write_pair(tmp_path, "a")
+    (tmp_path / "images/a.png").unlink()
+    path = write(tmp_path / "images", f"a.{extension}", ramp())
+    clean = read(path, "RGB")
+    path.write_bytes(path.read_bytes() + junk)
+    source = Folder(tmp_path)
+    assert np.array_equal(source[0]["image"], clean)
+    assert close(clean, ramp(), 25)
+
+
+def test_a_file_may_hold_another_format_than_its_name_says(tmp_path):
+    write_pair(tmp_path, "a")
+    (tmp_path / "images/a.png").rename(tmp_path / "images/a.jpg")
+    assert np.array_equal(Folder(tmp_path)[0]["image"], ramp())
+
+
+def test_a_pair_of_different_sizes_is_named_with_both(tmp_path):
+    write_pair(tmp_path, "a")
+    image = write(tmp_path / "images", "b.png", ramp(12, 15))
+    mask = write(tmp_path / "masks", "b.png", ramp(15, 12)[..., 0])
+    said = complaint(tmp_path)
+    assert f"{image} is 15x12" in said
+    assert f"{mask} is 12x15" in said
+    assert "same size" in said
+
+
+def test_a_picture_beyond_pillow_s_limit_is_named(tmp_path, monkeypatch):
+    write_pair(tmp_path, "a")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12 * 15 // 3)
+    assert str(tmp_path / "images/a.png") in complaint(tmp_path)
+
+
+def test_a_file_that_goes_bad_later_is_named_on_reading(tmp_path):
+    write_pair(tmp_path, "a")
+    source = Folder(tmp_path)
+    (tmp_path / "masks/a.png").write_bytes(b"overwritten")
+    with pytest.raises(DataError, match="cannot read") as caught:
+        source[0]
+    assert str(tmp_path / "masks/a.png") in str(caught.value)

@@ -1,0 +1,89 @@
+"""Layers against independent NumPy and SciPy arithmetic."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, signal
+
+from afiu_jax.layers import avg_pool, batch_norm, conv, max_pool_ceil, resize, upsample2
+
+RNGS = nnx.Rngs(0)
+image = lambda *shape: np.random.default_rng(0).standard_normal(shape).astype(np.float32)  # noqa: E731
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (3, 1, 4), (7, 2, 1), (1, 2, 1)])
+def test_conv_pads_both_sides_alike(kernel, stride, dilation):
+    layer = conv(1, 1, kernel, stride=stride, dilation=dilation, rngs=RNGS)
+    x = image(1, 12, 10, 1)
+    taps = np.zeros(((kernel - 1) * dilation + 1,) * 2, np.float32)
+    taps[::dilation, ::dilation] = layer.kernel[..., 0, 0]
+    full = signal.correlate2d(x[0, ..., 0], taps, mode="same")[::stride, ::stride] + layer.bias[0]
+    np.testing.assert_allclose(layer(x)[0, ..., 0], full, atol=1e-5)
+
+
+def test_initial_weights_have_the_declared_spread():
+    kernel = conv(64, 32, 3, rngs=RNGS).kernel[...]
+    bound = (64 * 9) ** -0.5
+    assert jnp.abs(kernel).max() <= bound
+    np.testing.assert_allclose(kernel.std(), bound / 3**0.5, rtol=0.02)
+    kernel = conv(64, 32, 3, init="he_fan_out", rngs=RNGS).kernel[...]
+    np.testing.assert_allclose(kernel.std(), (2 / (32 * 9)) ** 0.5, rtol=0.02)
+
+
+def test_batch_norm_uses_pytorchs_constants():
+    layer = batch_norm(2, rngs=RNGS)
+    x = image(4, 5, 5, 2) * 3 + 7
+    y = layer(x)
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-4)
+    np.testing.assert_allclose(layer.mean[...], 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.var[...], 0.9 + 0.1 * var, rtol=1e-5)
+
+
+def test_pools_on_odd_sizes():
+    x = jnp.arange(15, dtype=jnp.float32).reshape(1, 3, 5, 1)
+    np.testing.assert_array_equal(max_pool_ceil(x)[0, ..., 0], [[6, 8, 9], [11, 13, 14]])
+    np.testing.assert_array_equal(avg_pool(x)[0, ..., 0], [[3, 5]])
+
+
+sides = st.integers(1, 9)
+
+
+@settings(max_examples=12, deadline=None)
+@given(sides, sides, sides, sides)
+def test_bilinear_resize_is_align_corners_false(h, w, h2, w2):
+    x = image(h, w)
+    rows, columns = (np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1) for old, new in ((h, h2), (w, w2)))
+    expected = ndimage.map_coordinates(x, np.meshgrid(rows, columns, indexing="ij"), order=1)
+    np.testing.assert_allclose(resize(jnp.asarray(x)[None, ..., None], (h2, w2))[0, ..., 0], expected, atol=1e-5)
+
+
+def test_antialiased_resize_is_jaxs():
+    x = jnp.asarray(image(1, 9, 12, 2))
+    ours = resize(x, (4, 5), antialias=True)
+    theirs = jax.image.resize(x, (1, 4, 5, 2), "bilinear", antialias=True)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert jnp.abs(ours - resize(x, (4, 5))).max() > 0.1
+
+
+def test_nearest_resize_and_upsample2_repeat_pixels():
+    x = jnp.asarray(image(2, 3, 4, 2))
+    expected = np.repeat(np.repeat(x, 2, axis=1), 2, axis=2)
+    np.testing.assert_array_equal(upsample2(x), expected)
+    np.testing.assert_array_equal(resize(x, (6, 8), "nearest"), expected)
+    np.testing.assert_array_equal(resize(x, (9, 4), "nearest"), np.repeat(x, 3, axis=1))
+
+
+def test_compute_type_changes_outputs_but_not_weights():
+    build = partial(conv, 2, 2, 3, rngs=RNGS)
+    x = jnp.asarray(image(1, 4, 4, 2))
+    half, full = build(dtype="bfloat16"), build()
+    assert half(x).dtype == jnp.bfloat16
+    assert full(x).dtype == jnp.float32
+    assert half.kernel[...].dtype == jnp.float32

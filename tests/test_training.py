@@ -1,0 +1,281 @@
+"""Whole runs of a tiny network: what they write, resume, transfer, refuse."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import TINY_OPTIONS, tiny_config
+from flax import nnx
+from PIL import Image
+
+from afiu_jax import create_model
+from afiu_jax.errors import UserError
+from afiu_jax.evaluation import evaluate, score_picture
+from afiu_jax.inference import Predictor
+from afiu_jax.losses import LOSSES
+from afiu_jax.training import loop
+from afiu_jax.training.checkpoint import find_checkpoint, load_model, transfer
+from afiu_jax.training.logging import MetricsLog, read_metrics
+from afiu_jax.training.loop import train_and_evaluate
+from afiu_jax.training.state import create_optimizer, create_state, graph_of
+from afiu_jax.training.step import make_train_step
+from input_pipeline.records import DataError
+from input_pipeline.scenes import Scenes
+from input_pipeline.sources import Spec, open_source
+
+
+def parameters(workdir, step=6):
+    saved = load_model(workdir / "checkpoints" / str(step))
+    return {**saved.params, **saved.batch_stats}
+
+
+def assert_same_run(a, b):
+    ours, theirs = parameters(a), parameters(b)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert timeless(a) == timeless(b)
+
+
+def timeless(workdir):
+    """The log of a run without its clock."""
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_metrics(workdir)]
+
+
+def folder_of_scenes(root, white, count=6):
+    scenes = Scenes(white=white, split="train", size=48)
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for i in range(count):
+        record = scenes[i]
+        Image.fromarray(record["image"]).save(root / "images" / f"{i}.png")
+        Image.fromarray(record["mask"]).save(root / "masks" / f"{i}.png")
+    return root
+
+
+def test_a_run_writes_what_it_promises(sod_run):
+    lines = read_metrics(sod_run)
+    training = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in training] == [1, 2, 3, 4, 5, 6]
+    assert all(np.isfinite(line["loss"]) for line in training)
+    assert [line["step"] for line in lines if "val_mae" in line] == [3, 6]
+    config = json.loads((sod_run / "config.json").read_text())
+    assert config["model"]["options"]["channels"] == 4
+    assert list((sod_run / "tensorboard").iterdir())
+    kept = {p.name for p in (sod_run / "checkpoints").iterdir()}
+    best = min((line["val_mae"], line["step"]) for line in lines if "val_mae" in line)[1]
+    assert {"4", "6", str(best)} == kept  # the last two and the best
+    assert find_checkpoint(sod_run).name == str(best)
+
+
+def test_the_checkpoint_holds_items_of_its_own(sod_run):
+    step = sod_run / "checkpoints" / "6"
+    assert {"model", "optimizer", "data", "meta"} <= {p.name for p in step.iterdir()}
+    saved = load_model(step)
+    assert saved.config["task"] == {"name": "sod", "positive": "salient"}
+    assert saved.scores.keys() == {"mae", "max_f"}
+    assert not any("mu" in name or "opt" in name for name in saved.params)
+
+
+def test_logged_loss_is_that_of_the_step(sod_run):
+    """The first logged loss equals the loss of the initial weights on the first batch, computed here."""
+    config = loop.resolve(tiny_config())
+    source = open_source(Spec(**config["data"]["train"]), "salient", seed=0)
+    batch = next(loop._train_batches(source, config, 0))
+    model = create_model("afiu", rngs=nnx.Rngs(0), **TINY_OPTIONS)
+    logits = np.asarray(model(jnp.asarray(batch["image"])).logits, np.float64)
+    p, y = 1 / (1 + np.exp(-logits)), batch["mask"]
+    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
+    assert read_metrics(sod_run)[0]["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_stopping_and_resuming_changes_nothing(sod_run, tmp_path):
+    train_and_evaluate(tiny_config(train__num_steps=3), tmp_path / "run")
+    outcome = train_and_evaluate(tiny_config(), tmp_path / "run")
+    assert (outcome.step, outcome.num_steps, outcome.stopped_by) == (6, 6, None)
+    assert_same_run(sod_run, tmp_path / "run")
+
+
+def test_a_finished_run_is_left_alone(sod_run):
+    before = (sod_run / "metrics.jsonl").read_bytes()
+    assert train_and_evaluate(tiny_config(), sod_run).scores is None
+    assert (sod_run / "metrics.jsonl").read_bytes() == before
+
+
+def test_signal_saves_and_the_same_command_resumes(sod_run, tmp_path, monkeypatch):
+    import signal
+
+    real = loop.train_batches
+
+    def interrupted(*args, **kwargs):
+        for i, batch in enumerate(real(*args, **kwargs)):
+            if i == 3:
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(loop, "train_batches", interrupted)
+    outcome = train_and_evaluate(tiny_config(), tmp_path / "run")
+    assert (outcome.step, outcome.stopped_by) == (4, "SIGTERM")
+    monkeypatch.setattr(loop, "train_batches", real)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    train_and_evaluate(tiny_config(), tmp_path / "run")
+    assert_same_run(sod_run, tmp_path / "run")
+
+
+def test_transfer_starts_from_the_other_runs_weights(sod_run, tmp_path, monkeypatch):
+    """DBD from SOD on bokeh: the first step sees exactly the transferred weights and statistics, and only those."""
+    seen = {}
+    real = loop.create_state
+
+    def spy(model, optimizer):
+        state = real(model, optimizer)
+        seen.update({".".join(map(str, p)): np.asarray(v[...]) for p, v in nnx.to_flat_state(nnx.state(model))})
+        return state
+
+    monkeypatch.setattr(loop, "create_state", spy)
+    config = tiny_config("dbd", train__num_steps=2, data__train__name="bokeh", data__train__source="scenes")
+    train_and_evaluate(config, tmp_path / "dbd", str(sod_run))
+    expected = load_model(sod_run)
+    for name, value in {**expected.params, **expected.batch_stats}.items():
+        np.testing.assert_array_equal(seen[name], value)
+    assert expected.params.keys() | expected.batch_stats.keys() == seen.keys()
+
+
+def test_training_on_folders(sod_run, tmp_path):
+    folder = folder_of_scenes(tmp_path / "data", "blur")
+    data = {f"data__{part}__{key}": value for part in ("train", "val")
+            for key, value in (("name", "folder"), ("path", str(folder)), ("split", None), ("white", "blur"))}  # fmt: skip
+    outcome = train_and_evaluate(tiny_config("dbd", train__num_steps=2, **data), tmp_path / "dbd", str(sod_run))
+    assert outcome.step == 2
+    assert 0 <= outcome.scores["mae"] <= 1
+
+
+def test_non_finite_loss_names_step_and_records_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    real = loop.train_batches
+
+    def poisoned(*args, **kwargs):
+        for i, batch in enumerate(real(*args, **kwargs)):
+            yield {**batch, "image": batch["image"] * np.nan} if i == 4 else batch
+
+    monkeypatch.setattr(loop, "train_batches", poisoned)
+    with pytest.raises(UserError, match=r"the loss of step 5 is nan on records scene-train-\d+, scene-train-\d+; .*4"):
+        train_and_evaluate(tiny_config(), tmp_path)
+    assert find_checkpoint(tmp_path / "checkpoints" / "4").name == "4"
+    assert not (tmp_path / "checkpoints" / "6").exists()
+    assert [line["step"] for line in read_metrics(tmp_path)][-1] == 4
+
+
+def test_refusals_leave_the_run_alone(sod_run, tmp_path):
+    def refuses(message, *args, **kwargs):
+        with pytest.raises((UserError, DataError), match=message) as caught:
+            train_and_evaluate(*args, **kwargs)
+        assert "\n" not in str(caught.value)
+
+    before = sorted(p.name for p in sod_run.rglob("*"))
+    refuses("holds a run with another configuration .train.learning_rate: 0.001 -> 0.1", tiny_config(
+        train__learning_rate=0.1), sod_run)  # fmt: skip
+    new = tmp_path / "new"
+    refuses("data.image_size is 50: afiu takes .* nearest: 32x32 or 64x64", tiny_config(data__image_size=50), new)
+    refuses("no checkpoint in .*nowhere", tiny_config(), new, str(tmp_path / "nowhere"))
+    refuses("no checkpoint in .*it has no checkpoints", tiny_config(), new, str(tmp_path))
+    wide = tiny_config("dbd", model__options__channels=8, model__options__aim_mid_cap=8)
+    refuses("fits only .* parameters: its options differ", wide, new, str(sod_run))
+    refuses("unknown dataset 'dutz'", tiny_config(data__train__name="dutz"), new)
+    refuses("mark salient, the task wants blur: name bokeh", tiny_config(
+        "dbd", data__train__name="folder", data__train__split=None,
+        data__train__path=str(folder_of_scenes(tmp_path / "data", "salient"))), new)  # fmt: skip
+    assert sorted(p.name for p in sod_run.rglob("*")) == before
+
+
+def test_another_networks_checkpoint_is_refused(sod_run):
+    model = create_model("afiu", **TINY_OPTIONS)
+    with pytest.raises(UserError, match=r"holds the network afiu, not minet: pass --config\.model\.name=afiu"):
+        transfer(load_model(sod_run), model, "minet")
+
+
+def test_transfer_reports_what_it_did_not_load(sod_run):
+    model = create_model("afiu", **{**TINY_OPTIONS, "rsu_heights": (2, 2, 2, 2, 3), "sim_low": 3})
+    report = transfer(load_model(sod_run), model, "afiu")
+    assert report.absent
+    assert all(name.startswith("D5.") for name in report.absent)
+    assert report.reshaped
+    assert all(name.startswith("SIM") for name in report.reshaped)
+    assert report.unused == []
+    assert report.describe().startswith(f"loaded {len(report.loaded)}, absent {len(report.absent)}: D5.")
+
+
+def test_metrics_past_the_restored_step_are_cut(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
+    log = MetricsLog(tmp_path, 2, tensorboard=False)
+    log.scalars(3, loss=0.5)
+    log.close()
+    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 0.5}]
+
+
+def test_one_batch_can_be_learned():
+    """The loss of one scene, repeated, falls well below that of the best constant map."""
+    config = loop.resolve(tiny_config(model__options__channels=8, train__batch_size=2))
+    source = open_source(Spec(**config["data"]["train"]), "salient", seed=0)
+    batch = next(loop._train_batches(source, config, 0))
+    model = create_model("afiu", **config["model"]["options"])
+    optimizer = create_optimizer({**config, "train": {**config["train"], "learning_rate": 0.01}})
+    state = create_state(model, optimizer)
+    step = make_train_step(graph_of(model, training=True), LOSSES["bce"], optimizer)
+    for _ in range(60):
+        state, loss = step(state, batch["image"], batch["mask"])
+    share = batch["mask"].mean()
+    constant = -(share * np.log(share) + (1 - share) * np.log(1 - share))
+    assert loss < 0.6 * constant
+
+
+def test_adam_takes_the_papers_step():
+    """Bias-corrected Adam by hand, against the optimiser that a configuration makes."""
+    config = loop.resolve(tiny_config(train__learning_rate=0.01, train__weight_decay=0.1))
+    optimizer = create_optimizer(config)
+    w, gradients = np.array([1.0, -2.0]), np.array([[0.5, 0.1], [-0.2, 0.3]])
+    params = {"w": jnp.asarray(w)}
+    state, m, v = optimizer.init(params), np.zeros(2), np.zeros(2)
+    for t, g in enumerate(gradients, start=1):
+        updates, state = optimizer.update({"w": jnp.asarray(g)}, state, params)
+        params = optax.apply_updates(params, updates)
+        g = g + 0.1 * w
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        w = w - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    np.testing.assert_allclose(params["w"], w, rtol=1e-5)
+
+
+def test_predictor_maps_have_the_photos_size_and_score(sod_run):
+    predictor = Predictor(sod_run, batch_size=4)
+    source = open_source(Spec("scenes", split="test[:5]"), predictor.positive)
+    found = {}
+    scores = evaluate(predictor, source, lambda record, picture: found.update({record["id"]: picture}))
+    assert len(found) == 5
+    for i in range(5):
+        record = source[i]
+        picture = found[record["id"]]
+        assert (picture.shape, picture.dtype) == (record["mask"].shape, np.uint8)
+    errors = [np.abs(found[r["id"]] / 255 - (r["mask"] >= 128)).mean() for r in (source[i] for i in range(5))]
+    assert scores["mae"] == pytest.approx(np.mean(errors), abs=1e-5)
+    one = score_picture(found[source[0]["id"]], source[0]["mask"]).compute()
+    assert one["mae"] == pytest.approx(errors[0], abs=1e-5)
+
+
+def test_a_half_written_checkpoint_is_never_read(sod_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(sod_run, copy)
+    (copy / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir()
+    assert find_checkpoint(copy).name == find_checkpoint(sod_run).name
+    assert train_and_evaluate(tiny_config(), copy).step == 6
+
+
+def test_devices_share_a_batch():
+    assert loop._replicated().is_fully_replicated
+    images, masks = loop._on_devices(
+        {"image": np.ones((2, 4, 4, 3), np.float32), "mask": np.ones((2, 4, 4, 1), np.float32)}
+    )
+    assert len(images.sharding.device_set) == jax.device_count()
+    assert masks.shape == (2, 4, 4, 1)
