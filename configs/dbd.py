@@ -45,7 +45,7 @@ def small(config) -> None:
     config.data.image_size = 128
     config.train.batch_size = 16
     config.train.learning_rate = 1e-3
-    config.train.num_epochs = 4
+    config.train.num_epochs = 3
     config.eval.every_steps = 250
     config.checkpoint.every_steps = 250
     config.eval.batch_size = 16

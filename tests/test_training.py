@@ -147,8 +147,8 @@ def test_transfer_starts_from_the_other_runs_weights(sod_run, tmp_path, monkeypa
 
 def test_training_on_folders(sod_run, tmp_path):
     folder = folder_of_scenes(tmp_path / "data", "blur")
-    data = {f"data__{part}__{key}": value for part in ("train", "val")
-            for key, value in (("name", "folder"), ("path", str(folder)), ("split", None), ("white", "blur"))}  # fmt: skip
+    where = {"name": "folder", "path": str(folder), "split": None, "white": "blur"}
+    data = {f"data__{part}__{key}": value for part in ("train", "val") for key, value in where.items()}
     outcome = train_and_evaluate(tiny_config("dbd", train__num_steps=2, **data), tmp_path / "dbd", str(sod_run))
     assert outcome.step == 2
     assert 0 <= outcome.scores["mae"] <= 1

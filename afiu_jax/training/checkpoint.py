@@ -139,12 +139,15 @@ def load_model(path: str | Path) -> SavedModel:
         UserError: no checkpoint there.
     """
     found = find_checkpoint(path)
-    meta = _meta(found)
-    with ocp.StandardCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(found / "model").item_metadata.tree
-        target = jax.tree.map(_abstract, metadata)
-        model = checkpointer.restore(found / "model", target)
-    return SavedModel(found, int(found.name), meta["config"], meta["scores"], model["params"], model["batch_stats"])
+    step = int(found.name)
+    handlers = {"model": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager(found.parent, options=options, item_handlers=handlers) as manager:
+        shapes = jax.tree.map(_abstract, manager.item_metadata(step)["model"])
+        items = ocp.args.Composite(model=ocp.args.StandardRestore(shapes), meta=ocp.args.JsonRestore())
+        restored = manager.restore(step, args=items)
+    model, meta = jax.tree.map(np.asarray, restored["model"]), restored["meta"]
+    return SavedModel(found, step, meta["config"], meta["scores"], model["params"], model["batch_stats"])
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import score_batches
 from afiu_jax.inference import preparation_of, to_8_bit
+from afiu_jax.interop.backbone import load_backbone
 from afiu_jax.losses import LOSSES
 from afiu_jax.networks import NETWORKS, create_model
 from afiu_jax.networks.prediction import require_multiple
@@ -91,6 +92,9 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         if checkpoints.latest_step is None and start:
             report = transfer(start, model, config["model"]["name"])
             console.print(f"initial weights: {start.path} (step {start.step}): {report.describe()}")
+        elif checkpoints.latest_step is None and config["model"]["backbone_weights"]:
+            path = config["model"]["backbone_weights"]
+            console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
         state = jax.device_put(create_state(model, optimizer), _replicated())
         graphs = {mode: graph_of(model, training=mode == "train") for mode in ("train", "use")}
         del model  # its arrays are the state's now, and a step gives their memory away

@@ -1,0 +1,1 @@
+"""Weights that were published for PyTorch: ``backbone`` (ImageNet ResNet-50)."""
