@@ -6,11 +6,15 @@ Only flags live here; the run is ``afiu_jax.training.loop.train_and_evaluate``.
 import re
 import signal
 import sys
+from itertools import pairwise
+from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from afiu_jax.errors import UserError
+from afiu_jax.console import quiet_orbax
+from afiu_jax.errors import UserError, one_line_errors
+from afiu_jax.training.loop import train_and_evaluate
 from input_pipeline.records import DataError
 
 # New attributes are accepted here and checked against the schema afterwards: a network's options are not known yet.
@@ -25,10 +29,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"unexpected argument {argv[1]!r}: write --flag=value")
     if CONFIG.value is None:
         raise UserError("no configuration: pass --config configs/sod.py (or configs/dbd.py)")
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every file that it writes
-    # JAX takes seconds to import; wrong flags are answered before that.
-    from afiu_jax.training.loop import train_and_evaluate
-
+    quiet_orbax()
     outcome = train_and_evaluate(CONFIG.value, WORKDIR.value or _default_workdir(), INIT_FROM.value)
     if outcome.stopped_by:
         sys.exit(128 + signal.Signals[outcome.stopped_by])
@@ -37,24 +38,41 @@ def main(argv: list[str]) -> None:
 def _default_workdir() -> str:
     """``runs/sod`` for configs/sod.py, ``runs/sod-demo`` for configs/sod.py:demo."""
     path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    name = re.sub(r".*configs/|\.py$", "", path)
+    name = Path(path).with_suffix("").as_posix()
+    # A file in a sub-folder of configs/ keeps the sub-folder, so that names stay apart.
+    name = name.rpartition("configs/")[2] if "configs/" in name else Path(name).name
     return f"runs/{name}-{variant}" if variant else f"runs/{name}"
 
 
 def _parse(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"wrong flags: {' '.join(str(error).split())}") from error
+        rest = flags.FLAGS(argv)
+        getattr(CONFIG.value, "seed", None)  # a file that cannot be read shows only on use
+        return rest
+    except (flags.Error, OSError, UserError) as error:
+        raise _cause(error) from None
+
+
+def _cause(error: BaseException) -> UserError:
+    """The user's error behind one that the flags' parser wrapped, else the parser's own in one line."""
+    chain: list[BaseException] = [error]
+    while inner := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(inner)
+    if ours := [e for e in chain if isinstance(e, UserError)]:
+        return ours[-1]
+    if isinstance(error, OSError):
+        return UserError(f"cannot read the configuration file {_config_path()}: pass --config configs/sod.py")
+    return UserError(f"wrong flags: {' '.join(str(error).split())}")
+
+
+def _config_path() -> str:
+    return next((a.partition("=")[2] or b for a, b in pairwise([*sys.argv, ""]) if re.match("--?config(=|$)", a)), "")
 
 
 def run() -> None:
     """``main`` with errors of the user printed in one line; exit status 2."""
-    try:
+    with one_line_errors(DataError):
         app.run(main, flags_parser=_parse)
-    except (UserError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

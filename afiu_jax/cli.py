@@ -1,15 +1,15 @@
 """The ``afiu`` command."""
 
 import json
-import os
-import sys
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from afiu_jax.errors import UserError
+from afiu_jax.console import open_console, quiet_orbax
+from afiu_jax.errors import UserError, one_line_errors
 from input_pipeline.records import DataError
 
 app = typer.Typer(
@@ -29,13 +29,35 @@ def demo(
     """SOD on generated scenes, then DBD from its weights and from scratch: about four minutes on two cores."""
     from afiu_jax.demo import run_demo
 
-    run_demo(out, steps)
+    if stopped_by := run_demo(out, steps):
+        raise typer.Exit(128 + signal.Signals[stopped_by])
+
+
+@app.command()
+def predict(
+    photos: Annotated[list[str], typer.Argument(help="Photos, or folders of them.")],
+    checkpoint: Annotated[str, typer.Option(help="A run's workdir (its best checkpoint, else last) or a step.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the maps.")] = Path("maps"),
+) -> None:
+    """A map of every photo, 8-bit PNG at the photo's own size, as OUT/<stem>.png."""
+    from rich.progress import track
+
+    from afiu_jax.inference import Predictor
+    from input_pipeline.photos import Photos
+
+    source = Photos(photos)
+    save = _map_writer(out, [path for _, path in source.files])
+    predictor = Predictor(checkpoint)
+    records = (source[i] for i in track(range(len(source)), description="predicting", transient=True))
+    for record, found in predictor.maps(records):
+        save(record, found)
+    open_console().print(f"{len(source)} maps in {out}; white = {predictor.positive}; network: {predictor.path}")
 
 
 @app.command()
 def evaluate(
     checkpoint: Annotated[str, typer.Option(help="A run's workdir (its best checkpoint, else last) or a step.")],
-    data: Annotated[str, typer.Option(help="folder, scenes, bokeh or a TFDS name.")] = "folder",
+    data: Annotated[str | None, typer.Option(help="folder, scenes, bokeh or a TFDS name; else the run's test.")] = None,
     path: Annotated[str | None, typer.Option(help="The folder, or the TFDS data folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of the data: val, test[:100], …")] = None,
     white: Annotated[str | None, typer.Option(help="What 255 marks in the masks: salient, blur or focus.")] = None,
@@ -46,29 +68,43 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores there.")] = None,
 ) -> None:
     """MAE and max F of a checkpoint on a data set, at the masks' own size."""
-    from PIL import Image
-
     from afiu_jax.evaluation import evaluate as score
     from afiu_jax.inference import Predictor
-    from input_pipeline.sources import Spec, describe, open_source
+    from input_pipeline.sources import Spec, describe, looks_inverted, open_source
 
-    predictor = Predictor(checkpoint)
-    spec = Spec(data, path, split, white, images_dir, masks_dir, source)
+    predictor, console = Predictor(checkpoint), open_console()
+    if data is None:
+        spec = Spec(**predictor.config["data"]["test"])
+        spec = replace(spec, path=path or spec.path, split=split or spec.split)
+    else:
+        # A folder need not have parts; everything else is scored on what it was not trained on.
+        split = split or (None if data in ("folder", "bokeh") else "test")
+        spec = Spec(data, path, split, white, images_dir, masks_dir, source)
     records = open_source(spec, predictor.positive, seed=predictor.config["seed"])
-
-    def write(record, found) -> None:
-        Image.fromarray(found).save(maps / f"{record['id']}.png")
-
-    if maps:
-        maps.mkdir(parents=True, exist_ok=True)
-    scores = score(predictor, records, write if maps else None)
-    console = Console()
+    if looks_inverted(records):
+        console.print("warning: the masks look inverted: what is called blurred is sharper; check --white")
+    scores = score(predictor, records, _map_writer(maps, []) if maps else None)
     console.print(f"{predictor.path} on {describe(spec)}: {len(records)} images, 1 = {predictor.positive}")
     console.print("8-bit maps at the masks' size; max F: β² = 0.3, precision and recall averaged over images")
     console.print(f"MAE {scores['mae']:.4f}   max F {scores['max_f']:.4f}")
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps({**scores, "images": len(records)}, indent=2) + "\n", encoding="utf-8")
+
+
+def _map_writer(out: Path, inputs: list[Path]):
+    """A function ``(record, map)`` that writes ``out/<stem>.png``, but never over one of the inputs."""
+    from PIL import Image
+
+    out.mkdir(parents=True, exist_ok=True)
+    for file in inputs:
+        if (out / f"{file.stem}.png").resolve() == file.resolve():
+            raise UserError(f"the map of {file} would replace it: name another folder with -o")
+
+    def save(record, found) -> None:
+        Image.fromarray(found).save(out / f"{record['id']}.png")
+
+    return save
 
 
 @data_app.command("list")
@@ -102,16 +138,9 @@ def prepare_data(
 
 def main() -> None:
     """Runs the command; a wrong request is answered in one line, with exit status 2."""
-    # Set before JAX or TFDS start: neither log of theirs is for the user of a command.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from absl import logging
-
-    logging.set_verbosity(logging.ERROR)
-    try:
+    quiet_orbax()
+    with one_line_errors(DataError):
         app()
-    except (UserError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The paper in miniature, on generated scenes: SOD, then DBD from its weights and from scratch."""
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from afiu_jax.console import open_console
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate
 from afiu_jax.inference import Predictor
@@ -38,7 +39,7 @@ STAGES = (
 )
 
 
-def run_demo(folder: Path, steps: int | None = None) -> None:
+def run_demo(folder: Path, steps: int | None = None) -> str | None:
     """Trains the three stages in ``folder``, scores them, and writes ``panel.png`` and ``loss.png`` there.
 
     A demo that was interrupted goes on where it stopped; a finished one is only scored again.
@@ -47,10 +48,13 @@ def run_demo(folder: Path, steps: int | None = None) -> None:
         folder: where everything goes.
         steps: of each stage; the configurations' own if None.
 
+    Returns:
+        Name of the signal that stopped it, or None.
+
     Raises:
-        UserError: the folder holds runs of another configuration, or a signal asked to stop.
+        UserError: the folder holds runs of another configuration or length.
     """
-    console, began = Console(), time.monotonic()
+    console, began = open_console(), time.monotonic()
     table = Table("", "test MAE", "test max F", title="scenes that none of them has seen")
     columns: dict[str, list[np.ndarray]] = {}
     for stage in STAGES:
@@ -59,9 +63,10 @@ def run_demo(folder: Path, steps: int | None = None) -> None:
         if steps is not None:
             config.train.num_steps = config.eval.every_steps = config.checkpoint.every_steps = steps
         workdir = folder / stage.folder
+        _require_length(workdir, config.train.num_steps)
         outcome = train_and_evaluate(config, workdir, str(folder / stage.init_from) if stage.init_from else None)
         if outcome.stopped_by:
-            raise UserError(f"stopped by {outcome.stopped_by}; the same command goes on with {stage.title}")
+            return outcome.stopped_by
         scores, pictures = _score(workdir)
         table.add_row(stage.title, f"{scores['mae']:.4f}", f"{scores['max_f']:.4f}")
         task = "salient" if stage.title == SOD else "blurred"
@@ -76,6 +81,14 @@ def run_demo(folder: Path, steps: int | None = None) -> None:
     console.print(f"photos and maps: {folder / 'panel.png'}")
     console.print(f"loss curves:     {folder / 'loss.png'}")
     console.print(f"done in {time.monotonic() - began:.0f} s; more in README.md")
+    return None
+
+
+def _require_length(workdir: Path, steps: int) -> None:
+    """A stage of another length would be gone on with, and the next stage not begin from its end."""
+    path = workdir / "config.json"
+    if path.exists() and (before := json.loads(path.read_text(encoding="utf-8"))["train"]["num_steps"]) != steps:
+        raise UserError(f"{workdir} is a demo of {before} steps, not {steps}: pass --steps {before} or another --out")
 
 
 def _score(workdir: Path) -> tuple[dict[str, float], dict[str, list[np.ndarray]]]:

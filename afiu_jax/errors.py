@@ -1,8 +1,35 @@
-"""The error of a wrong request."""
+"""The error of a wrong request, and how programs show it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
-    """What was asked for cannot be done. The message is one line: what is wrong, where, and what to do next.
+    """What was asked for cannot be done. The message is one line: what is wrong, where, and what to do next."""
 
-    ``train.py`` and the ``afiu`` command print it without a traceback and exit with status 2.
+
+@contextmanager
+def one_line_errors(*others: type[Exception]) -> Iterator[None]:
+    """Prints a ``UserError`` as one line without a traceback and exits with status 2.
+
+    So does an error of the file system (a missing permission, a full disk), which is no bug either.
+
+    Args:
+        *others: more exceptions whose message is for the user.
     """
+    try:
+        yield
+    except (UserError, *others) as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    else:
+        return
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -8,6 +8,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, UInt8
 
+from afiu_jax.compilation import enable_compilation_cache
+from afiu_jax.errors import UserError
 from afiu_jax.layers import interpolation_matrix
 from afiu_jax.networks import create_model
 from afiu_jax.training.checkpoint import load_model, transfer
@@ -31,7 +33,7 @@ class Predictor:
         config: the resolved configuration of the run.
 
     Raises:
-        UserError: no checkpoint there.
+        UserError: no checkpoint there, or one that does not fill its network.
     """
 
     def __init__(self, checkpoint: str | Path, batch_size: int = 8):
@@ -41,7 +43,10 @@ class Predictor:
         self.preparation = preparation_of(saved.config)
         name, options = saved.config["model"]["name"], saved.config["model"]["options"]
         model = create_model(name, **options)
-        transfer(saved, model, name)
+        report = transfer(saved, model, name)
+        if report.absent or report.reshaped:
+            raise UserError(f"{saved.path} does not fill its own network: {report.describe()}")
+        enable_compilation_cache()
         self._predict = make_predict_step(graph_of(model, training=False))
         self._state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
 

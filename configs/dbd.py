@@ -11,7 +11,8 @@ its test images; so does this file, by validating on the 100. Compare only with 
 Departures: as in configs/sod.py.
 
 Variants
-    ``:small``  AFIU-small at 128 px on bokeh composited from a folder of salient objects, for a CPU.
+    ``:small``  AFIU-small at 128 px on bokeh composited from a folder of salient objects, for a CPU; blur radii from
+                1 % of the longest side on, since less cannot be seen at this size.
     ``:demo``   AFIU-small at 96 px on generated scenes: minutes on two cores, no data needed.
 """
 
@@ -31,7 +32,7 @@ def get_config(variant: str = ""):
     if variant == "small":
         small(config)
         for part, split in (("train", "train"), ("val", "val"), ("test", "val")):
-            config.data[part] = dataset("bokeh", split=split)
+            config.data[part] = dataset("bokeh", split=split, radius=(0.01, 0.04))
     elif variant == "demo":
         demo(config)
     elif variant:

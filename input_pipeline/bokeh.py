@@ -28,6 +28,9 @@ SHARES: Mapping[Focus, float] = {
 }
 """How often each focus is drawn, unless told otherwise."""
 
+RADIUS = (0.004, 0.035)
+"""Range of the blur radius relative to the photo's longest side, unless told otherwise."""
+
 _WITHOUT_SUBJECT = ("plane", "all_sharp", "all_blurred")
 
 
@@ -77,7 +80,7 @@ class Bokeh:
         seed: int = 0,
         *,
         shares: Mapping[Focus | str, float] = SHARES,
-        radius: tuple[float, float] = (0.004, 0.035),
+        radius: tuple[float, float] = RADIUS,
         threshold: float = 0.0025,
         noise: tuple[float, float] = (0.5, 3.0),
     ) -> None:

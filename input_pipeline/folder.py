@@ -4,13 +4,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from input_pipeline.pictures import BROKEN, EXTENSIONS, pixels
 from input_pipeline.records import DataError, Meaning, Record
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-# What Pillow raises for files that it cannot decode, or will not because of their size.
-_BROKEN = (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError)
 # Photos come with these last bytes when they are whole; one without them is decoded once, to be sure.
 _ENDINGS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
 
@@ -65,10 +63,8 @@ def read(path: Path, mode: str) -> np.ndarray:
     """
     try:
         with Image.open(path) as picture:
-            if picture.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
-                picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
-            return np.asarray(picture.convert(mode))
-    except _BROKEN as error:
+            return pixels(picture, mode)
+    except BROKEN as error:
         raise DataError(f"cannot read {path}: {error}; replace the file or remove the pair") from error
 
 
@@ -111,7 +107,7 @@ def _check(image: Path, mask: Path) -> None:
         try:
             with Image.open(path) as picture:
                 sizes.append(picture.size)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise DataError(f"cannot read {path}: {error}; replace the file or remove the pair") from error
         ending = _ENDINGS.get(path.suffix.lower())
         if ending is None or ending not in _tail(path):

@@ -9,7 +9,7 @@
 any other             a TFDS data set prepared in ``path``, ours (``afiu data list``) or anybody's
 ====================  =================================================================================
 
-``split`` takes TFDS's slices for every source: ``train``, ``train[:90%]``, ``[100:]``.
+``split`` may end in a slice for every source: ``train``, ``train[:90%]``, ``[100:]``.
 """
 
 import re
@@ -20,7 +20,7 @@ from typing import get_args
 import numpy as np
 from jaxtyping import Shaped
 
-from input_pipeline.bokeh import Bokeh
+from input_pipeline.bokeh import RADIUS, Bokeh
 from input_pipeline.folder import Folder
 from input_pipeline.records import DataError, Meaning, Record, Source
 from input_pipeline.scenes import Scenes
@@ -39,6 +39,7 @@ class Spec:
         images_dir: the images' folder, for ``folder``.
         masks_dir: the masks' folder, for ``folder``.
         source: what ``bokeh`` composites from: ``folder``, ``scenes`` or a TFDS name.
+        radius: range of ``bokeh``'s blur radius relative to the photo's longest side.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Spec:
     images_dir: str = "images"
     masks_dir: str = "masks"
     source: str = "folder"
+    radius: tuple[float, float] | list[float] = RADIUS
 
 
 def open_source(spec: Spec, positive: Meaning, *, seed: int = 0) -> Source:
@@ -129,7 +131,11 @@ def _open(spec: Spec, positive: Meaning, seed: int) -> Source:
     if spec.name == "bokeh":
         if spec.source == "bokeh":
             raise DataError("bokeh composites from a SOD source; source is folder, scenes or a TFDS name")
-        return Bokeh(_open(replace(spec, name=spec.source), "salient", seed), seed=seed)
+        subjects = _open(replace(spec, name=spec.source), "salient", seed)
+        try:
+            return Bokeh(subjects, seed=seed, radius=tuple(spec.radius))
+        except ValueError as error:
+            raise DataError(f"{describe(spec)}: {error}") from error
     if spec.name == "folder":
         if not spec.path:
             raise DataError("data of name folder needs a path: the folder that holds images/ and masks/")

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from input_pipeline.builders import BUILDERS
+from input_pipeline.pictures import pixels
 from input_pipeline.records import DataError, Meaning, Record
 
 
@@ -111,13 +112,16 @@ def _prepared_folder(name: str, root: Path) -> Path:
     if name in BUILDERS:
         raise DataError(
             f"{name} is not prepared in {root}: run "
-            f"`afiu data prepare {name} [--manual-dir DIR] [--data-dir DIR]`, "
-            "or try --config configs/sod.py:demo, which needs no data"
+            f"`afiu data prepare {name} [--manual-dir DIR] [--data-dir DIR]` "
+            f"(`afiu data describe {name}` says where its files come from and into which folders they go), "
+            "or try the configuration's :demo variant, which needs no data"
         )
     known = ", ".join(sorted(BUILDERS))
-    raise DataError(f"unknown dataset {name!r}: not one of {known}, and no prepared TFDS dataset in {root}")
+    raise DataError(
+        f"unknown dataset {name!r}: not folder, scenes, bokeh, {known}, and no prepared TFDS dataset in {root}"
+    )
 
 
 def _decode(data: bytes, mode: str) -> UInt8[np.ndarray, "h w *channels"]:
     with Image.open(io.BytesIO(data)) as image:
-        return np.array(image.convert(mode))
+        return pixels(image, mode)

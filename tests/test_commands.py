@@ -31,8 +31,8 @@ def refusal(*arguments) -> str:
     ("arguments", "message"),
     [
         ((), "no configuration: pass --config configs/sod.py"),
-        (("--config", "configs/none.py"), "configs/none.py"),
-        (("--config", "configs/sod.py:huge"), "no variant 'huge'"),
+        (("--config", "configs/none.py"), "cannot read the configuration file configs/none.py"),
+        (("--config", "configs/sod.py:huge"), "error: no variant 'huge'; write nothing"),
         (("--config", "configs/sod.py:demo", "--config.train.lr=3"), "unknown configuration key 'train.lr'"),
         (("--config", "configs/sod.py:demo", "--config.train.batch_size=few"), "few"),
         (("--config", "configs/sod.py:demo", "--init_form=x"), "init_form"),
@@ -84,6 +84,17 @@ def test_killed_at_a_random_step_and_restarted_ends_the_same(sod_run, tmp_path):
     assert [line["step"] for line in read_metrics(workdir)] == [line["step"] for line in read_metrics(sod_run)]
 
 
+def test_two_devices_compute_what_one_does(sod_run, tmp_path, monkeypatch):
+    """Each device takes half of every batch; losses, and so statistics and gradients, are those of the whole."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    flags = tiny_flags(train__num_steps=3)
+    done = run_command("train.py", "--config", "configs/sod.py:demo", "--workdir", tmp_path / "run", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "devices: 2 x cpu" in done.stdout
+    ours, theirs = ([line["loss"] for line in read_metrics(d) if "loss" in line] for d in (tmp_path / "run", sod_run))
+    np.testing.assert_allclose(ours, theirs[:3], rtol=1e-3)
+
+
 def test_train_prints_devices_parameters_progress_and_where_weights_came_from(sod_run, tmp_path):
     flags = tiny_flags(train__num_steps=2)
     done = run_command(
@@ -116,6 +127,24 @@ def test_evaluate_prints_scores_and_writes_maps(sod_run, tmp_path):
     maps = sorted((tmp_path / "maps").iterdir())
     assert [p.name for p in maps] == [f"scene-test-{i:05d}.png" for i in range(3)]
     assert np.asarray(Image.open(maps[0])).dtype == np.uint8
+
+
+def test_predict_writes_a_map_of_every_photo_as_it_is_seen(sod_run, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.full((30, 50, 3), 90, np.uint8)).save(tmp_path / "photos" / "a.PNG")
+    turned = Image.new("RGB", (50, 30))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # the camera was held upright
+    turned.save(tmp_path / "b.jpg", exif=exif)
+    command = ("-m", "afiu_jax.cli", "predict", tmp_path / "photos", tmp_path / "b.jpg", "--checkpoint", sod_run)
+    done = run_command(*command, "-o", tmp_path / "maps")
+    assert done.returncode == 0, done.stderr
+    assert "2 maps in" in done.stdout
+    assert "white = salient" in done.stdout
+    sizes = {p.name: Image.open(p).size for p in (tmp_path / "maps").iterdir()}
+    assert sizes == {"a.png": (50, 30), "b.png": (30, 50)}
+    assert "would replace it" in refusal(*command[:3], tmp_path / "maps", *command[5:], "-o", tmp_path / "maps")
+    assert "no file or folder" in refusal(*command[:3], tmp_path / "none.jpg", *command[5:])
 
 
 def test_evaluate_refuses_what_is_not_a_run(tmp_path):

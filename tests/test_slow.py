@@ -30,8 +30,8 @@ def test_the_full_network_is_created_in_seconds_and_learns():
     masks = jnp.zeros((2, 64, 64, 1)).at[:, 16:48, 16:48].set(1)
     losses = []
     for _ in range(4):
-        state, loss = step(state, images, masks)
-        losses.append(float(loss))
+        state, report = step(state, images, masks)
+        losses.append(float(report.loss))
     assert losses[-1] < losses[0]
 
 

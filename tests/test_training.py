@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -23,6 +22,7 @@ from afiu_jax.training.logging import MetricsLog, read_metrics
 from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.state import create_optimizer, create_state, graph_of
 from afiu_jax.training.step import make_train_step
+from input_pipeline.prepare import prepare
 from input_pipeline.records import DataError
 from input_pipeline.scenes import Scenes
 from input_pipeline.sources import Spec, open_source
@@ -39,6 +39,26 @@ def assert_same_run(a, b):
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
     assert timeless(a) == timeless(b)
+
+
+def test_a_finite_loss_with_a_gradient_that_is_not_is_not_saved(tmp_path, monkeypatch):
+    real = loop.make_train_step
+
+    def poisoned(*args):
+        step = real(*args)
+
+        def run(state, *batch):
+            state, report = step(state, *batch)
+            return state, report._replace(gradient_norm=jnp.where(state.step == 4, jnp.inf, report.gradient_norm))
+
+        return run
+
+    monkeypatch.setattr(loop, "make_train_step", poisoned)
+    with pytest.raises(
+        UserError, match=r"the gradient of step 4 is inf on .*; the checkpoint of step 3 is kept"
+    ):
+        train_and_evaluate(tiny_config(), tmp_path)
+    assert not (tmp_path / "checkpoints" / "4").exists()
 
 
 def timeless(workdir):
@@ -98,6 +118,17 @@ def test_stopping_and_resuming_changes_nothing(sod_run, tmp_path):
     outcome = train_and_evaluate(tiny_config(), tmp_path / "run")
     assert (outcome.step, outcome.num_steps, outcome.stopped_by) == (6, 6, None)
     assert_same_run(sod_run, tmp_path / "run")
+
+
+def test_the_best_checkpoint_survives_resuming(tmp_path, monkeypatch):
+    errors = iter([0.3, 0.1, 0.4, 0.5, 0.6, 0.2])
+    monkeypatch.setattr(loop.Validation, "scores", lambda self, state: {"mae": next(errors), "max_f": 0.5})
+    train_and_evaluate(tiny_config(eval__every_steps=1, train__num_steps=3), tmp_path)
+    train_and_evaluate(tiny_config(eval__every_steps=1), tmp_path)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"2", "5", "6"}
+    assert find_checkpoint(tmp_path).name == "2"
+    outcome = train_and_evaluate(tiny_config(eval__every_steps=1), tmp_path)
+    assert outcome.step == 6  # the last, not the best
 
 
 def test_a_finished_run_is_left_alone(sod_run):
@@ -188,7 +219,10 @@ def test_refusals_leave_the_run_alone(sod_run, tmp_path):
     refuses("mark salient, the task wants blur: name bokeh", tiny_config(
         "dbd", data__train__name="folder", data__train__split=None,
         data__train__path=str(folder_of_scenes(tmp_path / "data", "salient"))), new)  # fmt: skip
+    refuses("model.options do not make a network: an RSU has a height of at least 2", tiny_config(
+        model__options__rsu_heights=(1, 2, 2, 2, 2)), new)  # fmt: skip
     assert sorted(p.name for p in sod_run.rglob("*")) == before
+    assert not new.exists()
 
 
 def test_another_networks_checkpoint_is_refused(sod_run):
@@ -226,10 +260,10 @@ def test_one_batch_can_be_learned():
     state = create_state(model, optimizer)
     step = make_train_step(graph_of(model, training=True), LOSSES["bce"], optimizer)
     for _ in range(60):
-        state, loss = step(state, batch["image"], batch["mask"])
+        state, report = step(state, batch["image"], batch["mask"])
     share = batch["mask"].mean()
     constant = -(share * np.log(share) + (1 - share) * np.log(1 - share))
-    assert loss < 0.6 * constant
+    assert report.loss < 0.6 * constant
 
 
 def test_adam_takes_the_papers_step():
@@ -265,17 +299,42 @@ def test_predictor_maps_have_the_photos_size_and_score(sod_run):
 
 
 def test_a_half_written_checkpoint_is_never_read(sod_run, tmp_path):
+    """Neither one whose folder has its final name but not all items, nor one under Orbax's temporary name."""
     copy = tmp_path / "run"
     shutil.copytree(sod_run, copy)
-    (copy / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir()
+    shutil.copytree(copy / "checkpoints" / "6" / "model", copy / "checkpoints" / "9" / "model")
+    shutil.copytree(copy / "checkpoints" / "6", copy / "checkpoints" / "8.orbax-checkpoint-tmp")
     assert find_checkpoint(copy).name == find_checkpoint(sod_run).name
-    assert train_and_evaluate(tiny_config(), copy).step == 6
 
 
-def test_devices_share_a_batch():
-    assert loop._replicated().is_fully_replicated
-    images, masks = loop._on_devices(
-        {"image": np.ones((2, 4, 4, 3), np.float32), "mask": np.ones((2, 4, 4, 1), np.float32)}
-    )
-    assert len(images.sharding.device_set) == jax.device_count()
-    assert masks.shape == (2, 4, 4, 1)
+def test_what_is_not_a_checkpoint_of_ours_is_refused(sod_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(sod_run, copy)
+    for meta in copy.glob("checkpoints/*/meta/metadata"):
+        meta.write_text('{"scores": null, "config": {"model": {}}}')
+    with pytest.raises(UserError, match="was not written by a version of this program"):
+        load_model(copy)
+    (copy / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"cannot read .*config.json"):
+        train_and_evaluate(tiny_config(), copy)
+
+
+def test_training_on_a_tfds_data_set(tmp_path):
+    scenes = Scenes(white="salient", split="train", size=48)
+    for name in ("images", "ground_truth_mask"):
+        (tmp_path / "ecssd" / name).mkdir(parents=True)
+    for i in range(4):
+        Image.fromarray(scenes[i]["image"]).save(tmp_path / "ecssd" / "images" / f"{i:04d}.jpg")
+        Image.fromarray(scenes[i]["mask"]).save(tmp_path / "ecssd" / "ground_truth_mask" / f"{i:04d}.png")
+    prepare("ecssd", tmp_path / "ecssd", tmp_path / "tfds")
+    where = {"name": "ecssd", "path": str(tmp_path / "tfds"), "split": "test"}
+    data = {f"data__{part}__{key}": value for part in ("train", "val") for key, value in where.items()}
+    outcome = train_and_evaluate(tiny_config(train__num_steps=2, **data), tmp_path / "run")
+    assert outcome.step == 2
+
+
+def test_records_and_beginning_of_a_run_may_not_change(sod_run, tmp_path):
+    with pytest.raises(UserError, match=r"data.train.split: .*; records: 12 -> 10"):
+        train_and_evaluate(tiny_config(data__train__split="train[:10]"), sod_run)
+    with pytest.raises(UserError, match=r"init_from: None -> .*elsewhere"):
+        train_and_evaluate(tiny_config(), sod_run, str(tmp_path / "elsewhere"))

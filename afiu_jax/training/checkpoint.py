@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
@@ -44,7 +45,13 @@ class Checkpoints:
                 ),
             ]
         )
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+        # Without a best_fn, Orbax forgets the scores of earlier checkpoints when a run resumes, and the best goes.
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            best_fn=lambda scores: scores["mae"],
+            best_mode="min",
+            cleanup_tmp_directories=True,
+        )
         # Orbax wants an absolute path.
         self._manager = ocp.CheckpointManager(_folder(workdir).absolute(), options=options)
 
@@ -53,6 +60,10 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         self._manager.close()
+
+    def wait(self) -> None:
+        """Returns when everything is on disk."""
+        self._manager.wait_until_finished()
 
     @property
     def latest_step(self) -> int | None:
@@ -121,15 +132,20 @@ def find_checkpoint(path: str | Path) -> Path:
         UserError: no checkpoint there.
     """
     path = Path(path).expanduser().absolute()
-    if path.name.isdigit() and (path / "model").is_dir():
+    if _is_step(path):
         return path
     folder = path if path.name == "checkpoints" else _folder(path)
-    steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit() and (p / "model").is_dir())
+    steps = sorted(int(p.name) for p in folder.glob("*") if _is_step(p))
     if not steps:
         there = "it has no checkpoints" if path.is_dir() else "there is no such folder"
         raise UserError(f"no checkpoint in {path} ({there}): name a run's work directory or one checkpoints/<step>")
     scored = [(scores["mae"], step) for step in steps if (scores := _meta(folder / str(step))["scores"])]
     return folder / str(min(scored)[1] if scored else steps[-1])
+
+
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether a work directory has a whole checkpoint, from which its run would resume."""
+    return any(_is_step(path) for path in _folder(workdir).glob("*"))
 
 
 def load_model(path: str | Path) -> SavedModel:
@@ -140,6 +156,8 @@ def load_model(path: str | Path) -> SavedModel:
     """
     found = find_checkpoint(path)
     step = int(found.name)
+    if not _meta(found).get("config", {}).keys() >= _KEYS:
+        raise UserError(f"{found} was not written by a version of this program that this one can read")
     handlers = {"model": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     options = ocp.CheckpointManagerOptions(read_only=True)
     with ocp.CheckpointManager(found.parent, options=options, item_handlers=handlers) as manager:
@@ -168,8 +186,8 @@ class Transfer:
         return counts
 
 
-def transfer(saved: SavedModel, model: nnx.Module, name: str) -> Transfer:
-    """Puts a checkpoint's weights and statistics into a network, in place, wherever name and shape agree.
+def match(saved: SavedModel, model: nnx.Module, name: str) -> Transfer:
+    """What a transfer into a network would do, from names and shapes alone; the network may be abstract.
 
     Args:
         saved: the checkpoint.
@@ -186,10 +204,7 @@ def transfer(saved: SavedModel, model: nnx.Module, name: str) -> Transfer:
             f"{saved.path} holds the network {theirs}, not {name}: "
             f"pass --config.model.name={theirs}, or name a run of {name}"
         )
-    variables = {
-        ".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
-    }
-    values = {**saved.params, **saved.batch_stats}
+    variables, values = _variables(model), {**saved.params, **saved.batch_stats}
     shared = [key for key in variables if key in values]
     loaded = [key for key in shared if variables[key].shape == values[key].shape]
     size = lambda keys: sum(variables[key].size for key in keys)  # noqa: E731
@@ -198,14 +213,36 @@ def transfer(saved: SavedModel, model: nnx.Module, name: str) -> Transfer:
             f"{saved.path} fits only {size(loaded):,} of {size(variables):,} parameters: its options differ "
             f"(there: {saved.config['model']['options']}); use the same config variant and model.options for both runs"
         )
-    for key in loaded:
-        variables[key][...] = jax.numpy.asarray(values[key])
     return Transfer(
         loaded,
         absent=[key for key in variables if key not in values],
-        reshaped=[key for key in shared if key not in set(loaded)],
+        reshaped=[key for key in shared if variables[key].shape != values[key].shape],
         unused=[key for key in values if key not in variables],
     )
+
+
+def transfer(saved: SavedModel, model: nnx.Module, name: str) -> Transfer:
+    """Puts a checkpoint's weights and statistics into a network, in place, wherever name and shape agree.
+
+    Arguments and errors as of ``match``.
+    """
+    report = match(saved, model, name)
+    variables, values = _variables(model), {**saved.params, **saved.batch_stats}
+    for key in report.loaded:
+        variables[key][...] = jnp.asarray(values[key])
+    return report
+
+
+def _variables(model: nnx.Module) -> dict[str, nnx.Variable]:
+    flat = nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
+    return {".".join(map(str, path)): variable for path, variable in flat}
+
+
+_KEYS = {"task", "model", "data"}
+
+
+def _is_step(path: Path) -> bool:
+    return path.name.isdigit() and (path / "model").is_dir() and (path / "meta").is_dir()
 
 
 def _folder(workdir: Path) -> Path:

@@ -7,6 +7,7 @@ plain data: it is written to the work directory and into every checkpoint.
 
 import difflib
 import importlib.util
+import math
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -19,7 +20,7 @@ from afiu_jax.networks import NETWORKS, network_options
 Resolved = dict
 """A resolved configuration: nested dictionaries of numbers, strings, lists and None."""
 
-MAY_CHANGE = ("train.num_steps", "train.num_epochs", "eval.", "logging.", "checkpoint.", "data.workers")
+MAY_CHANGE = ("train.num_steps", "train.num_epochs", "eval.", "logging.", "checkpoint.", "data.workers", "data.test.")
 """What may differ when a run resumes: prefixes of keys. Paths of data may, too: they name the same data elsewhere."""
 
 
@@ -77,6 +78,7 @@ def dataset(name: str, **fields) -> dict:
         "images_dir": "images",
         "masks_dir": "masks",
         "source": "folder",
+        "radius": (0.004, 0.035),
         **fields,
     }
 
@@ -186,12 +188,12 @@ def _check_numbers(data: dict) -> None:
             raise UserError(f"{key} is {flat[key]}; it must be at least 1")
     if flat["train.num_steps"] is not None and flat["train.num_steps"] < 1:
         raise UserError(f"train.num_steps is {flat['train.num_steps']}; it must be at least 1")
-    for key in ("seed", "train.learning_rate", "train.weight_decay", "data.color_jitter"):
-        if flat[key] < 0:
-            raise UserError(f"{key} is {flat[key]}; it must not be negative")
-    for key in ("data.vertical_flip", "data.horizontal_flip"):
+    for key in ("seed", "train.learning_rate", "train.weight_decay", "logging.panels"):
+        if not 0 <= flat[key] < math.inf:
+            raise UserError(f"{key} is {flat[key]}; it must be a number that is not negative")
+    for key in ("data.vertical_flip", "data.horizontal_flip", "data.color_jitter", "train.beta1", "train.beta2"):
         if not 0 <= flat[key] <= 1:
-            raise UserError(f"{key} is {flat[key]}; a probability lies in 0…1")
+            raise UserError(f"{key} is {flat[key]}; it must lie in 0…1")
     known = ("imagenet", "max-imagenet", "bgr255")
     if flat["data.normalize"] not in known:
         raise UserError(f"data.normalize is {flat['data.normalize']!r}; it is auto or one of: {', '.join(known)}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -77,14 +78,13 @@ class LiveLine:
     Args:
         total: steps of the whole run.
         start: steps done before.
-        steps_per_epoch: to say the epoch.
-        batch_size: to say images per second.
+        batch_size: records in a step.
+        records: records in an epoch.
         console: where to.
     """
 
-    def __init__(self, total: int, start: int, steps_per_epoch: int, batch_size: int, console: Console):
-        self.console, self.total, self.batch_size = console, total, batch_size
-        self.steps_per_epoch = steps_per_epoch
+    def __init__(self, total: int, start: int, batch_size: int, records: int, console: Console):
+        self.console, self.total, self.batch_size, self.records = console, total, batch_size, records
         self._bar = Progress(
             TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
             BarColumn(),
@@ -100,19 +100,44 @@ class LiveLine:
         """Moves the bar."""
         self._bar.update(self._task, completed=step)
 
-    def say(self, step: int, loss: float, steps_per_second: float) -> None:
+    def say(self, step: int, loss: float, images_per_second: float) -> None:
         """Shows the state of a step that is logged."""
-        epoch = step / self.steps_per_epoch
-        rate = steps_per_second * self.batch_size
-        status = f"epoch {epoch:.2f}  loss {loss:.4f}  {rate:.1f} images/s"
+        epoch = step * self.batch_size / self.records
+        status = f"epoch {epoch:.2f}  loss {loss:.4f}  {images_per_second:.1f} images/s"
         self._bar.update(self._task, status=status)
         if not self.console.is_terminal:
-            left = (self.total - step) / steps_per_second if steps_per_second else 0
+            left = (self.total - step) * self.batch_size / images_per_second if images_per_second else 0
             self.console.print(f"step {step}/{self.total}  {status}  {_duration(left)} left")
 
     def stop(self) -> None:
         """Leaves the terminal as it was."""
         self._bar.stop()
+
+
+class Clock:
+    """Steps per second since the last question; the time for validation is left out.
+
+    Args:
+        step: where the count begins.
+    """
+
+    def __init__(self, step: int):
+        self._step, self._since, self._paused = step, time.monotonic(), 0.0
+
+    def rate(self, step: int) -> float:
+        """Steps per second up to ``step``. The first answer includes the time to compile."""
+        now = time.monotonic()
+        rate = (step - self._step) / max(now - self._since, 1e-9)
+        self._step, self._since = step, now
+        return rate
+
+    def pause(self) -> None:
+        """Stops the clock."""
+        self._paused = time.monotonic()
+
+    def resume(self) -> None:
+        """Goes on."""
+        self._since += time.monotonic() - self._paused
 
 
 def _duration(seconds: float) -> str:

@@ -5,7 +5,6 @@ Where the weights come from, in this order: the work directory's last checkpoint
 """
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from jaxtyping import Array, UInt8
 from rich.console import Console
 
 from afiu_jax.compilation import enable_compilation_cache
+from afiu_jax.console import open_console
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import score_batches
 from afiu_jax.inference import preparation_of, to_8_bit
@@ -26,13 +26,13 @@ from afiu_jax.interop.backbone import load_backbone
 from afiu_jax.losses import LOSSES
 from afiu_jax.networks import NETWORKS, create_model
 from afiu_jax.networks.prediction import require_multiple
-from afiu_jax.training.checkpoint import Checkpoints, load_model, transfer
+from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints, load_model, match, transfer
 from afiu_jax.training.config import Resolved, differences, resolve
-from afiu_jax.training.logging import LiveLine, MetricsLog
+from afiu_jax.training.logging import Clock, LiveLine, MetricsLog
 from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.signals import StopRequest
 from afiu_jax.training.state import TrainState, create_optimizer, create_state, graph_of
-from afiu_jax.training.step import TrainStep, make_predict_step, make_train_step
+from afiu_jax.training.step import Report, TrainStep, make_predict_step, make_train_step
 from input_pipeline.loader import Batch, eval_batches, train_batches
 from input_pipeline.records import Source
 from input_pipeline.sources import Spec, describe, looks_inverted, open_source
@@ -73,31 +73,38 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         DataError: bad data.
     """
     enable_compilation_cache()
-    console = Console()
+    console = open_console()
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
-    _check_workdir(workdir, config)
+    name, options = config["model"]["name"], config["model"]["options"]
     _check_sizes(config)
+    abstract = _abstract_model(name, options)
     train, val = _open_data(config, console)
-    start = load_model(init_from) if init_from else None
+    # What a resumed run may not change either: where it began, and how many records its order was drawn from.
+    config["init_from"] = str(Path(init_from).expanduser().absolute()) if init_from else None
+    config["records"] = len(train)
+    _check_workdir(workdir, config)
+    start = load_model(init_from) if init_from and not has_checkpoints(workdir) else None
     if start:
+        match(start, abstract, name)
         _check_normalization(start.config, config, console)
-    num_steps, steps_per_epoch = _length(config, len(train))
+    num_steps = _num_steps(config)
 
     console.print(f"devices: {_devices()}   workdir: {workdir}")
-    model = create_model(config["model"]["name"], rngs=nnx.Rngs(config["seed"]), **config["model"]["options"])
-    console.print(parameter_table(model, config["model"]["name"]))
-    optimizer = create_optimizer(config)
+    model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
+    console.print(parameter_table(model, name))
+    if start:
+        report = transfer(start, model, name)
+        console.print(f"initial weights: {start.path} (step {start.step}): {report.describe()}")
+    elif config["model"]["backbone_weights"] and not has_checkpoints(workdir):
+        path = config["model"]["backbone_weights"]
+        console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
 
+    workdir.mkdir(parents=True, exist_ok=True)
+    optimizer = create_optimizer(config)
+    state = jax.device_put(create_state(model, optimizer), _replicated())
+    graphs = {mode: graph_of(model, training=mode == "train") for mode in ("train", "use")}
+    del model  # its arrays are the state's now, and a step gives their memory away
     with Checkpoints(workdir, config["checkpoint"]["keep_last"]) as checkpoints:
-        if checkpoints.latest_step is None and start:
-            report = transfer(start, model, config["model"]["name"])
-            console.print(f"initial weights: {start.path} (step {start.step}): {report.describe()}")
-        elif checkpoints.latest_step is None and config["model"]["backbone_weights"]:
-            path = config["model"]["backbone_weights"]
-            console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
-        state = jax.device_put(create_state(model, optimizer), _replicated())
-        graphs = {mode: graph_of(model, training=mode == "train") for mode in ("train", "use")}
-        del model  # its arrays are the state's now, and a step gives their memory away
         position = 0
         if checkpoints.latest_step is not None:
             state, position = checkpoints.restore(state)
@@ -105,13 +112,12 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         if position >= num_steps:
             console.print(f"nothing to do: {workdir} is at step {position} of {num_steps}")
             return Outcome(position, num_steps, None, None)
-        workdir.mkdir(parents=True, exist_ok=True)
         _write_json(workdir / "config.json", config)
         train_step = make_train_step(graphs["train"], LOSSES[config["loss"]["name"]], optimizer)
         validation = Validation(val, config, make_predict_step(graphs["use"]))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
         try:
-            run = Run(config, console, train_step, validation, checkpoints, log, num_steps, steps_per_epoch)
+            run = Run(config, console, train_step, validation, checkpoints, log, num_steps)
             return run(state, _train_batches(train, config, position), position)
         finally:
             log.close()
@@ -128,34 +134,32 @@ class Run:
     checkpoints: Checkpoints
     log: MetricsLog
     num_steps: int
-    steps_per_epoch: int
 
     def __call__(self, state: TrainState, batches: Iterator[Batch], position: int) -> Outcome:
         """Runs from ``position`` to the end, or until a signal asks to stop."""
-        line = LiveLine(
-            self.num_steps, position, self.steps_per_epoch, self.config["train"]["batch_size"], self.console
-        )
-        every = {name: self.config[name]["every_steps"] for name in ("logging", "eval", "checkpoint")}
-        scores, unchecked, clock = None, None, _Clock(position)
+        batch_size, every = self.config["train"]["batch_size"], self._rhythm()
+        line = LiveLine(self.num_steps, position, batch_size, self.config["records"], self.console)
+        scores, unchecked, clock = None, None, Clock(position)
         try:
             with StopRequest() as stop:
                 for step in range(position + 1, self.num_steps + 1):
                     batch = next(batches)
-                    state, loss = self.train_step(state, *_on_devices(batch))
+                    state, report = self.train_step(state, *_on_devices(batch))
                     if unchecked:  # one step late, so that the devices never wait for the host
                         self._require_finite(*unchecked)
-                    unchecked = (step, loss, batch["id"])
+                    unchecked = (step, report, batch["id"])
                     last = step == self.num_steps or stop.signal is not None
                     line.advance(step)
-                    if last or step % every["logging"] == 0 or step == 1:
+                    if last or step % every["logging"] == 0 or step == position + 1:
                         self._require_finite(*unchecked)
-                        rate = clock.rate(step)
+                        rate = clock.rate(step) * batch_size
                         self.log.scalars(
                             step,
-                            loss=float(loss),
-                            images_per_second=rate * self.config["train"]["batch_size"],
+                            loss=float(report.loss),
+                            gradient_norm=float(report.gradient_norm),
+                            images_per_second=rate,
                         )
-                        line.say(step, float(loss), rate)
+                        line.say(step, float(report.loss), rate)
                     if step == self.num_steps or (step % every["eval"] == 0 and stop.signal is None):
                         self._require_finite(*unchecked)
                         clock.pause()
@@ -167,6 +171,7 @@ class Run:
                         self.checkpoints.save(state, self.config, None)
                     if last:
                         break
+                self.checkpoints.wait()  # a second signal must not find it half-written
         finally:
             line.stop()
         if stop.signal and step < self.num_steps:
@@ -174,19 +179,25 @@ class Run:
             return Outcome(step, self.num_steps, scores, stop.signal.name)
         return Outcome(step, self.num_steps, scores, None)
 
+    def _rhythm(self) -> dict[str, int]:
+        return {name: self.config[name]["every_steps"] for name in ("logging", "eval", "checkpoint")}
+
     def _validate(self, state: TrainState, step: int) -> dict[str, float]:
         scores = self.validation.scores(state)
         self.log.scalars(step, **{f"val_{name}": value for name, value in scores.items()})
-        self.log.panel(step, self.validation.panel(state))
+        if self.config["logging"]["tensorboard"] and self.config["logging"]["panels"]:
+            self.log.panel(step, self.validation.panel(state))
         self.console.print(f"step {step}: validation MAE {scores['mae']:.4f}, max F {scores['max_f']:.4f}")
         return scores
 
-    def _require_finite(self, step: int, loss: Array, ids: list[str]) -> None:
-        if not np.isfinite(value := float(loss)):
+    def _require_finite(self, step: int, report: Report, ids: list[str]) -> None:
+        for what, value in (("loss", float(report.loss)), ("gradient", float(report.gradient_norm))):
+            if np.isfinite(value):
+                continue
             kept = self.checkpoints.latest_step
             saved = f"the checkpoint of step {kept} is kept" if kept is not None else "no checkpoint was written yet"
             raise UserError(
-                f"the loss of step {step} is {value} on records {', '.join(ids)}; {saved}: "
+                f"the {what} of step {step} is {value} on records {', '.join(ids)}; {saved}: "
                 "look at these records, or lower train.learning_rate"
             )
 
@@ -219,36 +230,30 @@ class Validation:
         return eval_batches(self.source, self.preparation, batch_size=size, workers=workers)
 
 
-class _Clock:
-    """Steps per second since the last question, time for validation left out."""
-
-    def __init__(self, step: int):
-        self.step, self.since, self.paused = step, time.monotonic(), 0.0
-
-    def rate(self, step: int) -> float:
-        now = time.monotonic()
-        rate = (step - self.step) / max(now - self.since, 1e-9)
-        self.step, self.since = step, now
-        return rate
-
-    def pause(self) -> None:
-        self.paused = time.monotonic()
-
-    def resume(self) -> None:
-        self.since += time.monotonic() - self.paused
-
-
 def _check_workdir(workdir: Path, config: Resolved) -> None:
     path = workdir / "config.json"
     if not path.exists():
+        if has_checkpoints(workdir):
+            raise UserError(f"{workdir} has checkpoints but no config.json: pass another --workdir")
         return
-    changed = differences(json.loads(path.read_text(encoding="utf-8")), config)
+    try:
+        changed = differences(json.loads(path.read_text(encoding="utf-8")), config)
+    except ValueError as error:
+        raise UserError(f"cannot read {path} ({error}): pass another --workdir") from error
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
             f"{workdir} holds a run with another configuration ({'; '.join(changed[:3])}{more}): "
             "pass another --workdir, or the configuration of that run to resume it"
         )
+
+
+def _abstract_model(name: str, options: dict) -> nnx.Module:
+    """The network without weights, to find at once what it does not accept."""
+    try:
+        return nnx.eval_shape(lambda: create_model(name, **options))
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f"model.options do not make a network: {' '.join(str(error).split())}") from error
 
 
 def _check_sizes(config: Resolved) -> None:
@@ -272,8 +277,9 @@ def _open_data(config: Resolved, console: Console) -> tuple[Source, Source]:
         console.print(f"{part}: {describe(spec)}, {len(source)} images; 1 = {positive}")
         if looks_inverted(source):
             console.print(
-                f"[yellow]warning:[/] the masks of {describe(spec)} look inverted: what they call blurred is "
-                f"sharper than the rest; check data.{part}.white"
+                f"warning: the masks of {describe(spec)} look inverted: what they call blurred is sharper than "
+                f"the rest; check data.{part}.white",
+                style="yellow",
             )
         sources.append(source)
     return tuple(sources)
@@ -282,12 +288,15 @@ def _open_data(config: Resolved, console: Console) -> tuple[Source, Source]:
 def _check_normalization(old: Resolved, new: Resolved, console: Console) -> None:
     before, now = old["data"]["normalize"], new["data"]["normalize"]
     if before != now:
-        console.print(f"[yellow]warning:[/] --init_from was trained with data.normalize={before}, this run uses {now}")
+        console.print(
+            f"warning: --init_from was trained with data.normalize={before}, this run uses {now}", style="yellow"
+        )
 
 
-def _length(config: Resolved, records: int) -> tuple[int, int]:
-    steps_per_epoch = max(1, records // config["train"]["batch_size"])
-    return config["train"]["num_steps"] or config["train"]["num_epochs"] * steps_per_epoch, steps_per_epoch
+def _num_steps(config: Resolved) -> int:
+    """Steps of the run; an epoch has as many whole batches as the data gives."""
+    train = config["train"]
+    return train["num_steps"] or train["num_epochs"] * max(1, config["records"] // train["batch_size"])
 
 
 def _train_batches(source: Source, config: Resolved, position: int) -> Iterator[Batch]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import optax
@@ -15,17 +16,28 @@ from afiu_jax.training.state import TrainState
 Loss = Callable[[Prediction, Array], Array]
 Images = Float[Array, "b h w 3"]
 Maps = Float[Array, "b h w 1"]
-TrainStep = Callable[[TrainState, Images, Maps], tuple[TrainState, Float[Array, ""]]]
+
+
+class Report(NamedTuple):
+    """What a step says of itself.
+
+    Attributes:
+        loss: of the weights before the step.
+        gradient_norm: Euclidean norm of the whole gradient; not finite if the new weights are not.
+    """
+
+    loss: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+
+
+TrainStep = Callable[[TrainState, Images, Maps], tuple[TrainState, Report]]
 
 
 def make_train_step(graph: nnx.GraphDef, loss: Loss, optimizer: optax.GradientTransformation) -> TrainStep:
-    """``(state, images, masks) -> (next state, loss)``; the memory of the old state is given to the new one.
-
-    The loss is the one of the weights before the step.
-    """
+    """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one."""
 
     @partial(jax.jit, donate_argnums=0)
-    def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Float[Array, ""]]:
+    def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
         def loss_of(params):
             # A copy, since batch normalisation writes its statistics into the network's variables.
             model = nnx.merge(graph, params, state.batch_stats, copy=True)
@@ -35,7 +47,7 @@ def make_train_step(graph: nnx.GraphDef, loss: Loss, optimizer: optax.GradientTr
         (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), value
+        return TrainState(state.step + 1, params, batch_stats, opt_state), Report(value, optax.global_norm(gradients))
 
     return train_step
 

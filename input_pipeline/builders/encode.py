@@ -11,6 +11,7 @@ from absl import logging
 from PIL import Image
 
 from input_pipeline.builders.files import Picture
+from input_pipeline.pictures import to_8_bit
 from input_pipeline.records import DataError
 
 Size = tuple[int, int]
@@ -28,7 +29,7 @@ def encode_image(picture: Picture) -> tuple[bytes, Size]:
     data, image = _open(picture)
     if image.mode == "RGB" and image.format in ("JPEG", "PNG"):
         return data, image.size
-    return _png(image.convert("RGB")), image.size
+    return _png(to_8_bit(image).convert("RGB")), image.size
 
 
 def encode_mask(candidates: Sequence[Picture], size: Size, mend: bool) -> bytes:
@@ -52,7 +53,7 @@ def encode_mask(candidates: Sequence[Picture], size: Size, mend: bool) -> bytes:
     where = candidates[chosen].where
     data, mask = opened[chosen]
     kept = mask.mode == "L" and mask.format == "PNG"
-    grey = mask if mask.mode == "L" else mask.convert("L")
+    grey = mask if mask.mode == "L" else to_8_bit(mask).convert("L")
     if not fitting:
         sizes = "its mask is {}×{}, the photo {}×{}".format(*grey.size, *size)
         if not mend:

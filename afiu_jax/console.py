@@ -1,0 +1,21 @@
+"""How programs talk: a console that prints paths as they are, and libraries that keep to themselves."""
+
+import logging as python_logging
+
+from absl import logging
+from rich.console import Console
+
+
+def open_console() -> Console:
+    """A console that neither interprets brackets in paths nor breaks them over lines."""
+    return Console(markup=False, highlight=False, soft_wrap=True)
+
+
+def quiet_orbax() -> None:
+    """Silences Orbax, which reports every file that it writes; warnings of all others stay."""
+    logging.set_verbosity(logging.WARNING)
+    logging.get_absl_handler().addFilter(_not_orbax)
+
+
+def _not_orbax(record: python_logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname or record.levelno >= python_logging.ERROR

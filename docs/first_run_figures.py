@@ -1,0 +1,57 @@
+"""Draws the figures of first-run.md from its runs: python docs/first_run_figures.py RUNS DATA.
+
+RUNS holds the work directories sod, dbd and dbd-scratch and the folders of maps that `afiu evaluate --maps` wrote:
+maps/{sod-msra,dbd-cuhk,scratch-cuhk}. DATA is the folder with cuhk/ and msra10k/.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from afiu_jax.report.figures import comparison, loss_curves
+from afiu_jax.training.logging import read_metrics
+from input_pipeline.folder import Folder
+
+HEIGHT = 150  # of a photo in a panel, in pixels: scaled down, since the data sets are not ours to publish
+
+
+def small(picture: np.ndarray) -> np.ndarray:
+    image = Image.fromarray(picture)
+    return np.asarray(image.resize((round(image.width * HEIGHT / image.height), HEIGHT), Image.Resampling.LANCZOS))
+
+
+def maps(folder: Path, stems: list[str]) -> list[np.ndarray]:
+    return [small(np.asarray(Image.open(folder / f"{stem}.png"))) for stem in stems]
+
+
+def main(runs: Path, data: Path, out: Path) -> None:
+    cuhk = Folder(data / "cuhk", "blur", "image", "gt")
+    records = [cuhk[i] for i in range(len(cuhk))]
+    stems = [record["id"] for record in records]
+    columns = {
+        "photo": [small(r["image"]) for r in records],
+        "mask (white = blur)": [small(r["mask"]) for r in records],
+        "with SOD prior": maps(runs / "maps" / "dbd-cuhk", stems),
+        "from scratch": maps(runs / "maps" / "scratch-cuhk", stems),
+    }
+    comparison(columns, out / "first-run-cuhk.jpg", height=1.1)
+
+    msra = Folder(data / "msra10k" / "val")
+    records = [msra[i] for i in range(0, len(msra), len(msra) // 6)][:6]
+    columns = {
+        "photo": [small(r["image"]) for r in records],
+        "mask (white = salient)": [small(r["mask"]) for r in records],
+        "SOD map": maps(runs / "maps" / "sod-msra", [r["id"] for r in records]),
+    }
+    comparison(columns, out / "first-run-sod.jpg", height=1.1)
+
+    curves = {"SOD": read_metrics(runs / "sod")}
+    loss_curves(curves, out / "first-run-sod-loss.png", title="SOD on MSRA10K, AFIU-small")
+    curves = {"from SOD": read_metrics(runs / "dbd"), "from scratch": read_metrics(runs / "dbd-scratch")}
+    loss_curves(curves, out / "first-run-dbd-loss.png", title="DBD on composited bokeh (compare the paper's Figure 7)")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(__file__).parent / "images")
