@@ -24,7 +24,7 @@ TINY_OPTIONS = {
 }
 TINY = {
     "model.preset": "",
-    "data.image_size": 32,
+    "data.image_size": 64,
     "data.train.split": "train[:12]",
     "data.val.split": "val[:4]",
     "data.test.split": "test[:4]",

@@ -108,10 +108,14 @@ def test_decoder_sees_every_level(tiny):
     assert not dead
 
 
-@pytest.mark.parametrize(("size", "nearest"), [((100, 96), "96x96 or 128x96"), ((31, 32), "32x32")])
+NEAREST = {(100, 96): "96x96 or 128x96", (32, 64): "64x64", (31, 130): "64x128 or 64x160"}
+
+
+@pytest.mark.parametrize(("size", "nearest"), NEAREST.items())
 def test_illegal_sizes_name_the_nearest(tiny, size, nearest):
-    with pytest.raises(ValueError, match=rf"multiples of 32, not {size[0]}x{size[1]}; nearest: {nearest}"):
-        tiny(jnp.ones((1, *size, 3)))
+    h, w = size
+    with pytest.raises(ValueError, match=rf"multiples of 32 and at least 64, not {h}x{w}; nearest: {nearest}"):
+        tiny(jnp.ones((1, h, w, 3)))
 
 
 def test_weights_follow_the_seed():

@@ -21,7 +21,7 @@ from afiu_jax.blocks.rsu import RSU
 from afiu_jax.blocks.sim import SIM
 from afiu_jax.initializers import Streams
 from afiu_jax.layers import ConvNormReLU, batch_norm, conv, resize
-from afiu_jax.networks.prediction import Prediction, require_multiple
+from afiu_jax.networks.prediction import Prediction, require_size
 
 LEVELS = (1, 2, 3, 4, 5)
 
@@ -53,7 +53,8 @@ class AFIU(nnx.Module):
         rngs: random streams for the initial weights.
     """
 
-    size_multiple = 32
+    # Levels must be exact doubles of each other, and SIM5 halves E5 once more: 2×2 is the least that it can have.
+    size_multiple, least_size = 32, 64
     normalization = "imagenet"
     presets: ClassVar = {"small": SMALL}
 
@@ -95,7 +96,7 @@ class AFIU(nnx.Module):
         """Logits of a batch of normalised images at the images' size.
 
         Raises:
-            ValueError: a height or width that is not a multiple of 32.
+            ValueError: a height or width that is not a multiple of 32, or less than 64.
         """
         return Prediction(self.stages(image)["logits"])
 
@@ -103,9 +104,9 @@ class AFIU(nnx.Module):
         """Every named intermediate of the network: E1…, AIM1…, EC1…, D5…D1, logits.
 
         Raises:
-            ValueError: a height or width that is not a multiple of 32.
+            ValueError: a height or width that is not a multiple of 32, or less than 64.
         """
-        require_multiple(image.shape[1:3], self.size_multiple, "afiu")
+        require_size(image.shape[1:3], self.size_multiple, self.least_size, "afiu")
         levels = run_levels(tuple(getattr(self, f"E{x}") for x in LEVELS), image)
         out = {f"E{x}": level for x, level in zip(LEVELS, levels, strict=True)}
         for x in LEVELS:

@@ -17,13 +17,14 @@ class Prediction(NamedTuple):
     side_logits: tuple[Float[Array, "b _h _w 1"], ...] = ()
 
 
-def require_multiple(size: tuple[int, int], factor: int, network: str) -> None:
-    """Raises ValueError, naming the nearest legal sizes, unless both sides are positive multiples of ``factor``."""
-    if all(side > 0 and side % factor == 0 for side in size):
+def require_size(size: tuple[int, int], factor: int, least: int, network: str) -> None:
+    """Raises ValueError, with the nearest legal sizes, unless both sides are a multiple of ``factor`` and not too small."""
+    if all(side >= least and side % factor == 0 for side in size):
         return
-    below = tuple(max(factor, side // factor * factor) for side in size)
-    above = tuple(-(-side // factor) * factor or factor for side in size)
+    below = tuple(max(least, side // factor * factor) for side in size)
+    above = tuple(max(least, -(-side // factor) * factor) for side in size)
     near = " or ".join(dict.fromkeys(f"{h}x{w}" for h, w in (below, above)))
     raise ValueError(
-        f"{network} takes heights and widths that are multiples of {factor}, not {size[0]}x{size[1]}; nearest: {near}"
+        f"{network} takes heights and widths that are multiples of {factor} and at least {least}, "
+        f"not {size[0]}x{size[1]}; nearest: {near}"
     )

@@ -47,7 +47,7 @@ def make_train_step(graph: nnx.GraphDef, loss: Loss, optimizer: optax.GradientTr
         (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), Report(value, optax.global_norm(gradients))
+        return TrainState(state.step + 1, params, batch_stats, opt_state), Report(value, optax.tree.norm(gradients))
 
     return train_step
 
