@@ -18,7 +18,7 @@ class Prediction(NamedTuple):
 
 
 def require_size(size: tuple[int, int], factor: int, least: int, network: str) -> None:
-    """Raises ValueError, with the nearest legal sizes, unless both sides are a multiple of ``factor`` and not too small."""
+    """Raises ValueError, with the nearest legal sizes, unless both sides are at least ``least`` and ``factor`` fits."""
     if all(side >= least and side % factor == 0 for side in size):
         return
     below = tuple(max(least, side // factor * factor) for side in size)
