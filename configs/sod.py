@@ -16,6 +16,7 @@ Variants
 """
 
 from afiu_jax.training.config import base_config, dataset, unknown_variant
+from afiu_jax.training.variants import generate, shrink
 
 
 def get_config(variant: str = ""):
@@ -24,36 +25,13 @@ def get_config(variant: str = ""):
     config.data.val = dataset("duts", split="test[:500]")
     config.data.test = dataset("duts", split="test")
     if variant == "small":
-        small(config)
+        shrink(config)
         for part, split in (("train", "train"), ("val", "val"), ("test", "val")):
             config.data[part] = dataset("folder", split=split)
+        config.train.num_epochs = 10
+        config.eval.every_steps = 500
     elif variant == "demo":
-        demo(config)
+        generate(config)
     elif variant:
         raise unknown_variant(variant, ("small", "demo"))
     return config
-
-
-def small(config) -> None:
-    """A run of about an hour on two cores."""
-    config.model.preset = "small"
-    config.data.image_size = 128
-    config.train.batch_size = 16
-    config.train.learning_rate = 1e-3
-    config.train.num_epochs = 10
-    config.eval.every_steps = 500
-    config.checkpoint.every_steps = 250
-    config.eval.batch_size = 16
-
-
-def demo(config) -> None:
-    """A run of about a minute on two cores."""
-    small(config)
-    config.data.image_size = 96
-    config.data.train = dataset("scenes", split="train")
-    config.data.val = dataset("scenes", split="val")
-    config.data.test = dataset("scenes", split="test")
-    config.train.num_steps = 150
-    config.eval.every_steps = 150
-    config.checkpoint.every_steps = 150
-    config.logging.every_steps = 5
