@@ -24,7 +24,7 @@ def generate(config: ConfigDict) -> None:
     config.data.image_size = 96
     for part in ("train", "val", "test"):
         config.data[part] = dataset("scenes", split=part)
-    config.train.num_steps = 150
-    config.eval.every_steps = 150
-    config.checkpoint.every_steps = 150
+    config.train.num_steps = 120
+    config.eval.every_steps = 120
+    config.checkpoint.every_steps = 120
     config.logging.every_steps = 5
