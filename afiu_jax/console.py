@@ -14,7 +14,7 @@ def open_console() -> Console:
 def quiet_orbax() -> None:
     """Silences Orbax, which reports every file that it writes; warnings of all others stay."""
     logging.set_verbosity(logging.WARNING)
-    logging.get_absl_handler().addFilter(_not_orbax)
+    logging.get_absl_logger().addFilter(_not_orbax)
 
 
 def _not_orbax(record: python_logging.LogRecord) -> bool:

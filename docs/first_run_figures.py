@@ -1,7 +1,7 @@
 """Draws the figures of first-run.md from its runs: python docs/first_run_figures.py RUNS DATA.
 
 RUNS holds the work directories sod, dbd and dbd-scratch and the folders of maps that `afiu evaluate --maps` wrote:
-maps/{sod-msra,dbd-cuhk,scratch-cuhk}. DATA is the folder with cuhk/ and msra10k/.
+maps/{sod-msra,dbd-cuhk,dbd-scratch-cuhk}. DATA is the folder with cuhk/ and msra10k/.
 """
 
 import sys
@@ -34,7 +34,7 @@ def main(runs: Path, data: Path, out: Path) -> None:
         "photo": [small(r["image"]) for r in records],
         "mask (white = blur)": [small(r["mask"]) for r in records],
         "with SOD prior": maps(runs / "maps" / "dbd-cuhk", stems),
-        "from scratch": maps(runs / "maps" / "scratch-cuhk", stems),
+        "from scratch": maps(runs / "maps" / "dbd-scratch-cuhk", stems),
     }
     comparison(columns, out / "first-run-cuhk.jpg", height=1.1)
 

@@ -11,7 +11,7 @@ from absl import logging
 from jaxtyping import UInt8
 from PIL import Image
 
-from input_pipeline.builders import BUILDERS
+from input_pipeline.builders import BUILDERS, builder_class
 from input_pipeline.pictures import pixels
 from input_pipeline.records import DataError, Meaning, Record
 
@@ -111,10 +111,9 @@ def _prepared_folder(name: str, root: Path) -> Path:
         return max(versions, key=lambda folder: tfds.core.Version(folder.name))
     if name in BUILDERS:
         raise DataError(
-            f"{name} is not prepared in {root}: run "
-            f"`afiu data prepare {name} [--manual-dir DIR] [--data-dir DIR]` "
-            f"(`afiu data describe {name}` says where its files come from and into which folders they go), "
-            "or try the configuration's :demo variant, which needs no data"
+            f"{name} is not prepared in {root}: run `afiu data prepare {name} [--manual-dir DIR] [--data-dir DIR]`, "
+            "or try the configuration's :demo variant, which needs no data. "
+            f"By hand: {builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS}"
         )
     known = ", ".join(sorted(BUILDERS))
     raise DataError(
