@@ -37,6 +37,8 @@ def main(runs: Path, data: Path, out: Path) -> None:
         "from scratch": maps(runs / "maps" / "dbd-scratch-cuhk", stems),
     }
     comparison(columns, out / "first-run-cuhk.jpg", height=1.1)
+    few = [1, 3, 7]  # a good one, a fair one, and a failure
+    comparison({title: [c[i] for i in few] for title, c in columns.items()}, out / "readme.jpg", height=1.1)
 
     msra = Folder(data / "msra10k" / "val")
     records = [msra[i] for i in range(0, len(msra), len(msra) // 6)][:6]

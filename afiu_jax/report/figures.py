@@ -38,17 +38,22 @@ def comparison(columns: Mapping[str, Sequence[Picture]], path: Path, *, height: 
 def loss_curves(runs: Mapping[str, Sequence[dict]], path: Path, *, title: str = "") -> None:
     """Writes the training loss of several runs over their steps, each with a running mean over a twentieth of it.
 
+    The axis ends a little above 97 % of the losses, so that a first spike does not flatten the rest.
+
     Args:
         runs: by label, the lines of ``metrics.jsonl`` (those without ``loss`` are passed over).
         path: file to write; its ending decides the format.
         title: heading of the figure.
     """
     figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    every = []
     for label, lines in runs.items():
         steps, losses = np.array([(line["step"], line["loss"]) for line in lines if "loss" in line]).T
+        every.append(losses)
         (faint,) = axes.plot(steps, losses, alpha=0.25, linewidth=1)
         axes.plot(steps, _running_mean(losses), color=faint.get_color(), label=label)
-    axes.set(xlabel="step", ylabel="training loss (binary cross-entropy)", title=title, ylim=(0, None))
+    axes.set(xlabel="step", ylabel="training loss (binary cross-entropy)", title=title)
+    axes.set_ylim(0, 1.25 * np.quantile(np.concatenate(every), 0.97))
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
