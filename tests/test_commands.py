@@ -155,15 +155,3 @@ def test_data_commands(tmp_path):
     assert "BlurDatasetImage.zip" in run_command("-m", "afiu_jax.cli", "data", "describe", "cuhk_defocus").stdout
     line = refusal("-m", "afiu_jax.cli", "data", "prepare", "ctcug", "--manual-dir", tmp_path, "--data-dir", tmp_path)
     assert "--manual-dir" in line
-
-
-def test_demo_trains_three_stages_and_says_where_the_pictures_are(tmp_path):
-    """The README's first command, with two steps a stage."""
-    done = run_command("-m", "afiu_jax.cli", "demo", "--out", tmp_path, "--steps", "2", timeout=500)
-    assert done.returncode == 0, done.stderr
-    for title in ("SOD", "DBD from SOD", "DBD from scratch"):
-        assert title in done.stdout
-    for name in ("panel.png", "loss.png"):
-        assert name in done.stdout
-        assert np.asarray(Image.open(tmp_path / name)).std() > 10
-    assert {"sod", "dbd", "dbd-scratch"} <= {p.name for p in tmp_path.iterdir()}

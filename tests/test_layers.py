@@ -39,7 +39,7 @@ def test_initial_weights_have_the_declared_spread():
 def test_batch_norm_uses_pytorchs_constants():
     layer = batch_norm(2, rngs=RNGS)
     x = image(4, 5, 5, 2) * 3 + 7
-    y = layer(x)
+    y = layer(jnp.asarray(x))
     mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-4)
     np.testing.assert_allclose(layer.mean[...], 0.1 * mean, rtol=1e-5)
