@@ -69,7 +69,7 @@ def run_demo(folder: Path, steps: int | None = None) -> str | None:
             return outcome.stopped_by
         scores, pictures = _score(workdir)
         table.add_row(stage.title, f"{scores['mae']:.4f}", f"{scores['max_f']:.4f}")
-        task = "salient" if stage.title == SOD else "blurred"
+        task = "salient" if stage.title == SOD else f"in {config.task.positive}"
         columns.setdefault("photo", pictures["photo"])
         columns.setdefault(f"{task} (truth)", pictures["truth"])
         columns[stage.title] = pictures["map"]
