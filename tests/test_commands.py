@@ -103,7 +103,7 @@ def test_train_prints_devices_parameters_progress_and_where_weights_came_from(so
         "devices: 1 x cpu",
         "trainable parameters",
         "AIM5",
-        "1 = blur",
+        "1 = focus",
         f"initial weights: {sod_run}/checkpoints/",
         "absent 0, reshaped 0, unused 0",
         "step 2/2 epoch",

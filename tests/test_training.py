@@ -179,7 +179,7 @@ def test_refusals_leave_the_run_alone(sod_run, tmp_path):
     wide = tiny_config("dbd", model__options__channels=8, model__options__aim_mid_cap=8)
     refuses("fits only .* parameters: its options differ", wide, new, str(sod_run))
     refuses("unknown dataset 'dutz'", tiny_config(data__train__name="dutz"), new)
-    refuses("mark salient, the task wants blur: name bokeh", tiny_config(
+    refuses("mark salient, the task wants focus: name bokeh", tiny_config(
         "dbd", data__train__name="folder", data__train__split=None,
         data__train__path=str(folder_of_scenes(tmp_path / "data", "salient"))), new)  # fmt: skip
     refuses("model.options do not make a network: an RSU has a height of at least 2", tiny_config(
