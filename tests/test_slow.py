@@ -1,4 +1,4 @@
-"""What takes minutes: `uv run pytest -m slow`."""
+"""What takes minutes: `uv run pytest -m slow -n 0`."""
 
 import re
 import time
