@@ -1,14 +1,26 @@
 """How programs talk: a console that prints paths as they are, and libraries that keep to themselves."""
 
 import logging as python_logging
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from absl import logging
 from rich.console import Console
+from rich.progress import track
+
+Item = TypeVar("Item")
 
 
 def open_console() -> Console:
     """A console that neither interprets brackets in paths nor breaks them over lines."""
     return Console(markup=False, highlight=False, soft_wrap=True)
+
+
+def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """Goes through the items with a progress bar on a terminal's error stream, and with none elsewhere."""
+    console = Console(stderr=True)
+    yield from track(items, description, total, console=console, transient=True, disable=not sys.stderr.isatty())
 
 
 def quiet_orbax() -> None:

@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8, UInt16
 
 from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.errors import UserError
-from afiu_jax.layers import interpolation_matrix
+from afiu_jax.maps import resize_map, to_8_bit, to_16_bit
 from afiu_jax.networks import create_model
 from afiu_jax.training.checkpoint import load_model, transfer
 from afiu_jax.training.config import Resolved
@@ -50,8 +51,11 @@ class Predictor:
         self._predict = make_predict_step(graph_of(model, training=False))
         self._state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
 
-    def maps(self, records: Iterable[Record]) -> Iterator[tuple[Record, UInt8[np.ndarray, "h w"]]]:
-        """Each record with its map, 0–255, at the record's own size, in order."""
+    def maps(
+        self, records: Iterable[Record], *, bits: Literal[8, 16] = 8
+    ) -> Iterator[tuple[Record, UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]]]:
+        """Each record with its map, 0–255 (0–65535 for 16 bits), at the record's own size, in order."""
+        quantise = to_8_bit if bits == 8 else to_16_bit
         records = iter(records)
         while batch := list(islice(records, self.batch_size)):
             images = [self.preparation.finish(self.preparation.shrink(r))["image"] for r in batch]
@@ -59,7 +63,7 @@ class Predictor:
             images += [np.zeros_like(images[0])] * (self.batch_size - len(images))
             maps = np.asarray(self._predict(*self._state, np.stack(images)))
             for record, found in zip(batch, maps, strict=False):
-                yield record, to_8_bit(resize_map(found[..., 0], record["image"].shape[:2]))
+                yield record, quantise(resize_map(found[..., 0], record["image"].shape[:2]))
 
 
 def preparation_of(config: Resolved) -> Preparation:
@@ -67,14 +71,3 @@ def preparation_of(config: Resolved) -> Preparation:
     data = config["data"]
     side = data["image_size"]
     return Preparation((side, side), data["normalize"], data["antialias"])
-
-
-def resize_map(found: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "h2 w2"]:
-    """Bilinear resize of one map on the host, where every photo has a size of its own."""
-    rows, columns = (interpolation_matrix(old, new) for old, new in zip(found.shape, size, strict=True))
-    return rows @ found @ columns.T
-
-
-def to_8_bit(found: Float[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
-    """A map in 0…1 as it stands on disk, rounded to 0–255."""
-    return np.rint(np.clip(found, 0, 1) * 255).astype(np.uint8)

@@ -21,9 +21,10 @@ from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.console import open_console
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import score_batches
-from afiu_jax.inference import preparation_of, to_8_bit
+from afiu_jax.inference import preparation_of
 from afiu_jax.interop.backbone import load_backbone
 from afiu_jax.losses import LOSSES
+from afiu_jax.maps import to_8_bit
 from afiu_jax.networks import NETWORKS, create_model
 from afiu_jax.networks.prediction import require_size
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints, load_model, match, transfer

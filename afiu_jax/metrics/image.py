@@ -1,0 +1,76 @@
+"""All scores of every image of a batch, in one jitted function."""
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float64, Int32, UInt
+
+from afiu_jax.metrics import curves
+from afiu_jax.metrics.counts import joint_counts
+from afiu_jax.metrics.structure import s_measure
+from afiu_jax.metrics.weighted import weighted_f
+
+ImageScores = dict[str, Array]
+"""Scalars ``[b]`` and curves ``[b, 256]`` by name; curves are ``precision``, ``recall``, ``f`` and ``e_measure``."""
+
+CURVES = ("precision", "recall", "f", "e_measure")
+
+
+def score_images(
+    levels: UInt[Array | np.ndarray, "b h w"],
+    masks: Bool[Array | np.ndarray, "b h w"],
+    valid: Bool[Array | np.ndarray, "b h w"],
+    values: Float64[np.ndarray, "b levels"],
+    nearest: Int32[np.ndarray, "b 2 h w"] | None = None,
+) -> ImageScores:
+    """Scores of each image of a batch, computed in float64 whatever the session's default.
+
+    Images smaller than ``h`` × ``w`` are padded on the right and below: ``valid`` excludes the padding, whose
+    content then has no influence. One program is compiled for each shape.
+
+    Args:
+        levels: the maps, 0 … levels − 1.
+        masks: the targets' pixels.
+        valid: pixels that count.
+        values: what each level of each map stands for, 0…1, see ``counts.level_values``.
+        nearest: see ``weighted.nearest_target``; without it, ``weighted_f`` is not computed.
+
+    Returns:
+        Float64 arrays by name, still on their way if the device is busy.
+    """
+    with jax.enable_x64():
+        return _score_images(levels, masks, valid, values, nearest)
+
+
+@jax.jit
+def _score_images(*batch) -> ImageScores:
+    # One image after the other: batched scatters and gathers are many times slower on a CPU.
+    return jax.lax.map(lambda image: _score_image(*image), batch)
+
+
+def _score_image(levels, mask, valid, values, nearest) -> ImageScores:
+    quadrants = joint_counts(levels, mask, valid, num_levels=len(values))
+    scores = _from_counts(quadrants, values)
+    if nearest is not None:
+        found = values[0] + levels * (values[-1] - values[0]) / (len(values) - 1)  # quicker than values[levels]
+        scores["weighted_f"] = weighted_f(found, mask, valid, nearest)
+    return scores
+
+
+def _from_counts(quadrants: Array, values: Array) -> ImageScores:
+    counts = quadrants.sum(0)
+    precision, recall = curves.precision_recall(above := curves.cumulative(counts, values), counts)
+    adaptive = curves.positives(counts, values, curves.adaptive_threshold(counts, values))
+    half = curves.positives(counts, values, 0.5, strict=True)
+    return {
+        "mae": curves.mean_absolute_error(counts, values),
+        "adaptive_f": curves.f_measure(*curves.precision_recall(adaptive, counts)),
+        "f_at_half": curves.f_measure(*curves.precision_recall(half, counts)),
+        "s_measure": s_measure(quadrants, values),
+        "e_measure_adaptive": curves.e_measure(adaptive, counts),
+        "iou": curves.iou(half, counts),
+        "accuracy": curves.accuracy(half, counts),
+        "precision": precision,
+        "recall": recall,
+        "f": curves.f_measure(precision, recall),
+        "e_measure": curves.e_measure(above, counts),
+    }

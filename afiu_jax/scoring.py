@@ -1,0 +1,167 @@
+"""Scores pictures of any mix of sizes, at their own size, a few shapes compiled for all of them.
+
+    scorer = Scorer()
+    for name, found, mask in pictures:
+        scorer.add(name, found, mask)
+    scorer.finish("my method", protocol).scores["max_f"]
+
+A picture is padded to the next of few sizes; the padding counts nowhere. While the device scores one batch, the host
+finds the distances of the next (weighted F).
+"""
+
+from collections import defaultdict
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt
+
+from afiu_jax.metrics import Scores, score_images
+from afiu_jax.metrics.counts import level_values
+from afiu_jax.metrics.image import CURVES, ImageScores
+from afiu_jax.metrics.weighted import nearest_target
+
+DEFINITIONS = {
+    "max F": "β² = 0.3; precision and recall averaged over images at each threshold, F of the averages, its maximum",
+    "max F, mean curve": "F of each image averaged at each threshold, its maximum (PySODMetrics)",
+    "thresholds": "map ≥ t for t = 0/255 … 255/255; adaptive: map ≥ min(2 × its mean, 1); at half: map > 0.5",
+    "masks": "target from 128 on",
+}
+"""What the numbers mean, to be printed beside them."""
+
+_BATCH_PIXELS = 2**20
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How well one method's maps agree with the masks.
+
+    Attributes:
+        name: the method: a folder or a run.
+        scores: by name, in the order of ``metrics.Scores``; each in 0…1.
+        curves: ``precision``, ``recall``, ``f``, ``e_measure`` at thresholds 0…255, averaged over images.
+        pictures: for each image its ``id`` and its own scores, in the order of scoring.
+        protocol: what belongs beside the numbers: definitions, polarity, thresholds, how maps were read.
+        images: number of images scored.
+        resized: how many of their maps were resized to their mask.
+        left_out: images that could not be scored.
+    """
+
+    name: str
+    scores: dict[str, float]
+    curves: dict[str, Float[np.ndarray, " 256"]]
+    pictures: list[dict[str, str | float]]
+    protocol: dict[str, str]
+    images: int
+    resized: int = 0
+    left_out: int = 0
+
+
+class _Picture(NamedTuple):
+    index: int
+    levels: UInt[np.ndarray, "h w"]
+    mask: Bool[np.ndarray, "h w"]
+    nearest: Future
+
+
+class Scorer:
+    """Collects pictures, scores them in batches of one padded size, and merges.
+
+    Args:
+        normalize: stretch every map to 0…1 before scoring (min-max per image).
+    """
+
+    def __init__(self, *, normalize: bool = False):
+        self.normalize = normalize
+        self.names: list[str] = []
+        self._waiting: dict[tuple, list[_Picture]] = defaultdict(list)
+        self._running: list[tuple[list[int], ImageScores]] = []
+        self._done: dict[int, dict[str, np.ndarray]] = {}
+        self._threads = ThreadPoolExecutor(thread_name_prefix="distances")
+
+    def add(self, name: str, found: UInt[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> None:
+        """Scores a picture, now or when enough of its size are there.
+
+        Args:
+            name: the image's.
+            found: the map, uint8 or uint16; its type's whole range stands for 0…1.
+            mask: the target's pixels.
+
+        Raises:
+            ValueError: map and mask of different sizes.
+        """
+        if found.shape != mask.shape:
+            raise ValueError(f"the map of {name} is {found.shape}, its mask {mask.shape}")
+        key = found.dtype, *(_padded(side) for side in found.shape)
+        picture = _Picture(len(self.names), found, mask, self._threads.submit(nearest_target, mask))
+        self.names.append(name)
+        self._waiting[key].append(picture)
+        if len(self._waiting[key]) == _batch_size(*key[1:]):
+            self._start(key)
+
+    def finish(self, name: str, protocol: dict[str, str] | None = None, **counts: int) -> Scored:
+        """The scores of everything that was added.
+
+        Args:
+            name: the method's.
+            protocol: lines beside ``DEFINITIONS``.
+            **counts: ``resized`` and ``left_out``.
+        """
+        for key in [key for key, pictures in self._waiting.items() if pictures]:
+            self._start(key)
+        self._collect(0)
+        self._threads.shutdown()
+        rows = [self._done[i] for i in range(len(self.names))]
+        stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]} if rows else {}
+        total = Scores.single_from_model_output(**stacked) if rows else Scores.empty()
+        return Scored(
+            name=name,
+            scores={key: float(value) for key, value in total.compute().items()} if rows else {},
+            curves=dict(total.curves()) if rows else {},
+            pictures=[
+                {"id": self.names[i], **{key: float(value) for key, value in row.items() if key not in CURVES}}
+                for i, row in enumerate(rows)
+            ],
+            protocol={
+                **DEFINITIONS,
+                "maps": "min-max normalised per image" if self.normalize else "as they are, not stretched",
+                **(protocol or {}),
+            },
+            images=len(rows),
+            **counts,
+        )
+
+    def _start(self, key: tuple) -> None:
+        dtype, height, width = key
+        pictures = self._waiting.pop(key)
+        shape, num_levels = (_batch_size(height, width), height, width), np.iinfo(dtype).max + 1
+        levels, masks, valid = np.zeros(shape, dtype), np.zeros(shape, bool), np.zeros(shape, bool)
+        nearest = np.zeros((shape[0], 2, height, width), np.int32)
+        values = np.tile(np.linspace(0, 1, num_levels), (shape[0], 1))
+        for i, picture in enumerate(pictures):
+            h, w = picture.mask.shape
+            levels[i, :h, :w], masks[i, :h, :w], valid[i, :h, :w] = picture.levels, picture.mask, True
+            nearest[i, :, :h, :w] = picture.nearest.result()
+            lowest, highest = int(picture.levels.min()), int(picture.levels.max())
+            values[i] = level_values(lowest, highest, num_levels, normalize=self.normalize)
+        self._running.append(([p.index for p in pictures], score_images(levels, masks, valid, values, nearest)))
+        self._collect(1)
+
+    def _collect(self, keep: int) -> None:
+        """Fetches the results of all batches but the last ``keep``, which may still be computed."""
+        while len(self._running) > keep:
+            indices, scores = self._running.pop(0)
+            scores = {key: np.asarray(value) for key, value in scores.items()}
+            for place, index in enumerate(indices):
+                self._done[index] = {key: value[place] for key, value in scores.items()}
+
+
+def _padded(side: int) -> int:
+    """The side that is compiled for: four to an octave, from 32 on."""
+    step = max(32, 1 << max(side.bit_length() - 3, 0))
+    return -(-side // step) * step
+
+
+def _batch_size(height: int, width: int) -> int:
+    return int(np.clip(_BATCH_PIXELS // (height * width), 1, 8))
