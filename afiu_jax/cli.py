@@ -1,14 +1,12 @@
 """The ``afiu`` command."""
 
-import json
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from afiu_jax.console import open_console, quiet_orbax
+from afiu_jax.console import open_console, progress, quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
 from input_pipeline.records import DataError
 
@@ -40,15 +38,14 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the maps.")] = Path("maps"),
 ) -> None:
     """A map of every photo, 8-bit PNG at the photo's own size, as OUT/<stem>.png."""
-    from rich.progress import track
-
     from afiu_jax.inference import Predictor
+    from afiu_jax.maps import map_writer
     from input_pipeline.photos import Photos
 
     source = Photos(photos)
-    save = _map_writer(out, [path for _, path in source.files])
+    save = map_writer(out, [path for _, path in source.files])
     predictor = Predictor(checkpoint)
-    records = (source[i] for i in track(range(len(source)), description="predicting", transient=True))
+    records = (source[i] for i in progress(range(len(source)), "predicting"))
     for record, found in predictor.maps(records):
         save(record, found)
     open_console().print(f"{len(source)} maps in {out}; white = {predictor.positive}; network: {predictor.path}")
@@ -56,7 +53,11 @@ def predict(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[str, typer.Option(help="A run's workdir (its best checkpoint, else last) or a step.")],
+    predictions: Annotated[list[Path] | None, typer.Option(help="Folder of maps; several give one table.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of their masks, of equal names.")] = None,
+    invert_predictions: Annotated[bool, typer.Option(help="255 in the maps is what 0 is in the masks.")] = False,
+    invert_masks: Annotated[bool, typer.Option(help="The target is what is below 128 in the masks.")] = False,
+    checkpoint: Annotated[str | None, typer.Option(help="A run's workdir (its best checkpoint, else last).")] = None,
     data: Annotated[str | None, typer.Option(help="folder, scenes, bokeh or a TFDS name; else the run's test.")] = None,
     path: Annotated[str | None, typer.Option(help="The folder, or the TFDS data folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of the data: val, test[:100], …")] = None,
@@ -64,47 +65,41 @@ def evaluate(
     images_dir: Annotated[str, typer.Option(help="The images' folder, for folder data.")] = "images",
     masks_dir: Annotated[str, typer.Option(help="The masks' folder, for folder data.")] = "masks",
     source: Annotated[str, typer.Option(help="What bokeh composites from.")] = "folder",
-    maps: Annotated[Path | None, typer.Option(help="Write every map there, as <stem>.png at the photo's size.")] = None,
+    maps: Annotated[Path | None, typer.Option(help="Write the network's maps there, as <stem>.png.")] = None,
+    quantise: Annotated[bool, typer.Option(help="Score the network's maps in 8 bits, as they stand on disk.")] = True,
+    normalize: Annotated[bool, typer.Option(help="Stretch every map to 0…1 first (min-max).")] = False,
+    strict: Annotated[bool, typer.Option(help="Warnings are errors.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores there.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table there, with every digit.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table there.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Write the table there.")] = None,
 ) -> None:
-    """MAE and max F of a checkpoint on a data set, at the masks' own size."""
-    from afiu_jax.evaluation import evaluate as score
-    from afiu_jax.inference import Predictor
-    from input_pipeline.sources import Spec, describe, looks_inverted, open_source
+    """Scores of maps on disk (--predictions, --masks) or of a network (--checkpoint), at the masks' own size."""
+    from afiu_jax.commands.evaluate import Outputs, score_checkpoint, score_folders, show
+    from input_pipeline.sources import Spec
 
-    predictor, console = Predictor(checkpoint), open_console()
-    if data is None:
-        spec = Spec(**predictor.config["data"]["test"])
-        spec = replace(spec, path=path or spec.path, split=split or spec.split)
+    outputs = Outputs(json_file, csv, markdown, latex)
+    if bool(predictions) == bool(checkpoint):
+        raise UserError("name what to score: either --predictions DIR --masks DIR, or --checkpoint DIR")
+    if predictions:
+        if data or maps or not quantise:
+            raise UserError("--data, --maps and --no-quantise go with --checkpoint, not with --predictions")
+        if masks is None:
+            raise UserError("--predictions needs --masks DIR, the folder of the masks")
+        inverted = {"invert_predictions": invert_predictions, "invert_masks": invert_masks}
+        methods, warnings = score_folders(predictions, masks, normalize=normalize, **inverted)
     else:
+        if masks or invert_predictions or invert_masks:
+            raise UserError("--masks and --invert-… go with --predictions; with --checkpoint, say --data and --white")
+        if maps and not quantise:
+            raise UserError("maps are written in 8 bits: score them so, or leave out --maps")
         # A folder need not have parts; everything else is scored on what it was not trained on.
-        split = split or (None if data in ("folder", "bokeh") else "test")
-        spec = Spec(data, path, split, white, images_dir, masks_dir, source)
-    records = open_source(spec, predictor.positive, seed=predictor.config["seed"])
-    if looks_inverted(records):
-        console.print("warning: the masks look inverted: what is called blurred is sharper; check --white")
-    scores = score(predictor, records, _map_writer(maps, []) if maps else None)
-    console.print(f"{predictor.path} on {describe(spec)}: {len(records)} images, 1 = {predictor.positive}")
-    console.print("8-bit maps at the masks' size; max F: β² = 0.3, precision and recall averaged over images")
-    console.print(f"MAE {scores['mae']:.4f}   max F {scores['max_f']:.4f}")
-    if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps({**scores, "images": len(records)}, indent=2) + "\n", encoding="utf-8")
-
-
-def _map_writer(out: Path, inputs: list[Path]):
-    """A function ``(record, map)`` that writes ``out/<stem>.png``, but never over one of the inputs."""
-    from PIL import Image
-
-    out.mkdir(parents=True, exist_ok=True)
-    for file in inputs:
-        if (out / f"{file.stem}.png").resolve() == file.resolve():
-            raise UserError(f"the map of {file} would replace it: name another folder with -o")
-
-    def save(record, found) -> None:
-        Image.fromarray(found).save(out / f"{record['id']}.png")
-
-    return save
+        part = split or (None if data in ("folder", "bokeh") else "test")
+        spec = Spec(data, path, part, white, images_dir, masks_dir, source) if data else None
+        options = {"path": path, "split": split, "maps": maps, "quantise": quantise, "normalize": normalize}
+        method, warnings = score_checkpoint(checkpoint, spec, **options)
+        methods = [method]
+    show(methods, outputs, warnings, strict=strict)
 
 
 @data_app.command("list")

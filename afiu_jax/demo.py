@@ -103,4 +103,4 @@ def _score(workdir: Path) -> tuple[dict[str, float], dict[str, list[np.ndarray]]
             for name, picture in zip(pictures, (record["image"], record["mask"], found), strict=True):
                 pictures[name].append(picture)
 
-    return evaluate(predictor, source, keep), pictures
+    return evaluate(predictor, source, keep).scores, pictures

@@ -1,7 +1,6 @@
 """Scores of a network or of maps on disk: while training at the network's size, to report at the masks' own."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -102,8 +101,3 @@ def evaluate_folder(folder: MapFolder, *, name: str, normalize: bool = False) ->
         polarity = f"{' and '.join(inverted)} inverted: 1 is what 0 is in their files"
     protocol = {"polarity": polarity, "read": "maps of 8 bits on disk"}
     return scorer.finish(name, protocol, resized=resized, left_out=len(folder.left_out))
-
-
-def name_of(folder: Path) -> str:
-    """What a folder of maps or a run is called in tables."""
-    return folder.resolve().name

@@ -30,6 +30,7 @@ class Predictor:
 
     Attributes:
         path: folder of the step that was read.
+        name: of the run, for tables.
         positive: what 1 means in the maps.
         config: the resolved configuration of the run.
 
@@ -40,6 +41,7 @@ class Predictor:
     def __init__(self, checkpoint: str | Path, batch_size: int = 8):
         saved = load_model(checkpoint)
         self.path, self.config, self.batch_size = saved.path, saved.config, batch_size
+        self.name = self.path.parents[1].name if self.path.parent.name == "checkpoints" else self.path.name
         self.positive: Meaning = saved.config["task"]["positive"]
         self.preparation = preparation_of(saved.config)
         name, options = saved.config["model"]["name"], saved.config["model"]["options"]

@@ -1,4 +1,6 @@
-"""Scores by PySODMetrics, the reference of tests/test_metric_parity.py. It pins an old NumPy, so it has its own environment:
+"""Scores by PySODMetrics, the reference of tests/test_metric_parity.py.
+
+It pins an old NumPy, so it has an environment of its own:
 
     uv venv pysod --python 3.11 && uv pip install --python pysod/bin/python pysodmetrics==1.6.2
     pysod/bin/python benchmarks/pysodmetrics_scores.py ../shared/data > tests/fixtures/pysodmetrics.json

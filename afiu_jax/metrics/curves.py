@@ -51,7 +51,7 @@ def adaptive_threshold(counts: Counts, values: Values) -> Scalar:
     return jnp.minimum(2 * mean_value(counts, values), 1.0)
 
 
-def precision_recall(positive: Int[Array, "2 *t"], counts: Counts) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
+def precision_recall(positive: Int[Array, "2 ..."], counts: Counts) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Precision TP / (TP + FP) and recall TP / (TP + FN), both 0…1.
 
     Where nothing is predicted precision is 0; of an empty mask both are 0. Of a full mask precision is 1 wherever
@@ -61,13 +61,13 @@ def precision_recall(positive: Int[Array, "2 *t"], counts: Counts) -> tuple[Floa
     return true / jnp.maximum(predicted, 1), true / jnp.maximum(counts[1].sum(), 1)
 
 
-def f_measure(precision: Float[Array, "*t"], recall: Float[Array, "*t"]) -> Float[Array, "*t"]:
+def f_measure(precision: Float[Array, "..."], recall: Float[Array, "..."]) -> Float[Array, "..."]:
     """(1 + β²) · P · R / (β² · P + R) with β² = 0.3. Range 0…1; 0 where P or R is (so of any empty mask)."""
     product = (1 + BETA2) * precision * recall
     return product / jnp.where(product == 0, 1, BETA2 * precision + recall)
 
 
-def e_measure(positive: Int[Array, "2 *t"], counts: Counts) -> Float[Array, "*t"]:
+def e_measure(positive: Int[Array, "2 ..."], counts: Counts) -> Float[Array, "..."]:
     """Enhanced-alignment measure of thresholded maps (Fan et al., IJCAI 2018).
 
     With the deviations a, b of map and mask from their means, every pixel scores (1 + 2ab / (a² + b²))² / 4; the sum

@@ -1,0 +1,152 @@
+"""``afiu evaluate``: scores of maps on disk or of a checkpoint, with what they mean beside them."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from afiu_jax.console import open_console
+from afiu_jax.errors import UserError
+from afiu_jax.evaluation import evaluate, evaluate_folder
+from afiu_jax.inference import Predictor
+from afiu_jax.mapfolder import MapFolder
+from afiu_jax.maps import map_writer
+from afiu_jax.report import formats
+from afiu_jax.report.tables import comparison_table
+from afiu_jax.scoring import Scored
+from input_pipeline.sources import Spec, describe, looks_inverted, open_source
+
+_SHOWN = 5  # warnings of one kind; the others are counted
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write, each if not None.
+
+    Attributes:
+        json: the scores, flat for one method, by name for several.
+        csv: the table with every digit.
+        markdown: the table.
+        latex: the table.
+    """
+
+    json: Path | None = None
+    csv: Path | None = None
+    markdown: Path | None = None
+    latex: Path | None = None
+
+
+def score_folders(
+    predictions: Sequence[Path],
+    masks: Path,
+    *,
+    invert_predictions: bool = False,
+    invert_masks: bool = False,
+    normalize: bool = False,
+) -> tuple[list[Scored], int]:
+    """Scores one or several folders of maps, and prints what is odd about their files.
+
+    Returns:
+        The methods, and how many warnings there were.
+
+    Raises:
+        UserError: see ``MapFolder`` and ``evaluate_folder``.
+    """
+    scored, warnings = [], {}
+    # All folders are looked at before the first is scored.
+    folders = [
+        MapFolder(folder, masks, invert_predictions=invert_predictions, invert_masks=invert_masks)
+        for folder in predictions
+    ]
+    for name, folder in zip(_names(predictions), folders, strict=True):
+        scored.append(evaluate_folder(folder, name=name, normalize=normalize))
+        for kind, lines in folder.warnings.items():
+            warnings.setdefault(kind, {}).update(dict.fromkeys(lines))  # each mask is read once for every folder
+    return scored, _print_warnings({kind: list(lines) for kind, lines in warnings.items()})
+
+
+def score_checkpoint(
+    checkpoint: str,
+    spec: Spec | None,
+    *,
+    path: str | None = None,
+    split: str | None = None,
+    maps: Path | None = None,
+    quantise: bool = True,
+    normalize: bool = False,
+) -> tuple[Scored, int]:
+    """Runs a network over data and scores it; see ``score_folders``.
+
+    Args:
+        checkpoint: a run's work directory or a step's folder.
+        spec: the data; the run's own test data if None, with ``path`` and ``split`` in place of its own.
+        path: folder of the run's test data.
+        split: part of the run's test data.
+        maps: folder to write the maps to, if not None.
+        quantise: score maps of 8 bits, as on disk.
+        normalize: stretch every map to 0…1 before scoring.
+    """
+    predictor, warnings = Predictor(checkpoint), 0
+    if spec is None:
+        spec = Spec(**predictor.config["data"]["test"])
+        spec = replace(spec, path=path or spec.path, split=split or spec.split)
+    source = open_source(spec, predictor.positive, seed=predictor.config["seed"])
+    if looks_inverted(source):
+        line = f"{describe(spec)}: the masks look inverted: what is called blurred is sharper; check --white"
+        warnings += _print_warnings({"polarity": [line]})
+    save = map_writer(maps, []) if maps else None
+    scored = evaluate(predictor, source, save, name=predictor.name, quantise=quantise, normalize=normalize)
+    protocol = {"network": str(predictor.path), "data": describe(spec), **scored.protocol}
+    return replace(scored, protocol=protocol), warnings
+
+
+def show(methods: Sequence[Scored], outputs: Outputs, warnings: int, *, strict: bool = False) -> None:
+    """Prints the table with its definitions and counts, and writes the files.
+
+    Raises:
+        UserError: warnings, if ``strict``; no file is written then.
+    """
+    console, table = open_console(), comparison_table(methods)
+    console.print(formats.to_text(table), end="")
+    for what, meaning in methods[0].protocol.items():
+        console.print(f"{what}: {meaning}")
+    for method in methods:
+        console.print(
+            f"{method.name}: {method.images} images scored, {method.resized} maps resized, {method.left_out} left out"
+        )
+    if strict and warnings:
+        raise UserError(f"{warnings} warnings, and --strict: nothing was written")
+    numbers = {method.name: _flat(method) for method in methods}
+    text = json.dumps(numbers if len(methods) > 1 else _flat(methods[0]), indent=2) + "\n"
+    renderers = {"csv": formats.to_csv, "markdown": formats.to_markdown, "latex": formats.to_latex}
+    for kind, file in vars(outputs).items():
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text if kind == "json" else renderers[kind](table), encoding="utf-8")
+
+
+def _flat(method: Scored) -> dict[str, float | int]:
+    counts = {"images": method.images, "resized": method.resized, "left_out": method.left_out}
+    return {**method.scores, **counts}
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names, with as much of their paths as makes them different."""
+    paths = [folder.expanduser().resolve() for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise UserError(f"{Counter(paths).most_common(1)[0][0]} is named twice: name each folder of maps once")
+    depth = 1
+    while len({path.parts[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return ["/".join(path.parts[-depth:]) for path in paths]
+
+
+def _print_warnings(warnings: dict[str, list[str]]) -> int:
+    console = open_console(stderr=True)
+    for kind, lines in warnings.items():
+        for line in lines[:_SHOWN]:
+            console.print(f"warning: {line}", style="yellow")
+        if len(lines) > _SHOWN:
+            console.print(f"warning: {kind}: {len(lines) - _SHOWN} files more", style="yellow")
+    return sum(map(len, warnings.values()))

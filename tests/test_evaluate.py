@@ -1,0 +1,208 @@
+"""``afiu evaluate``: maps on disk and networks, with everything that is odd about the files said aloud."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import run_command
+from PIL import Image
+from test_commands import refusal
+
+from afiu_jax.errors import UserError
+from afiu_jax.evaluation import evaluate, evaluate_folder
+from afiu_jax.inference import Predictor
+from afiu_jax.mapfolder import MapFolder
+from afiu_jax.maps import map_writer
+from afiu_jax.scoring import Scorer
+from input_pipeline.sources import Spec, open_source
+
+KEYS = [
+    "mae",
+    "max_f",
+    "max_f_mean_curve",
+    "mean_f",
+    "adaptive_f",
+    "f_at_half",
+    "weighted_f",
+    "s_measure",
+    "e_measure_max",
+    "e_measure_mean",
+    "e_measure_adaptive",
+    "iou",
+    "accuracy",
+    "images",
+]
+AFIU = ("-m", "afiu_jax.cli", "evaluate")
+
+
+def blob(height: int = 24, width: int = 30) -> np.ndarray:
+    mask = np.zeros((height, width), np.uint8)
+    mask[4:15, 6:20] = 255
+    return mask
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Maps and masks of three photos, as good as a blurred truth."""
+    for name in ("maps", "masks"):
+        (tmp_path / name).mkdir()
+    for i, stem in enumerate("abc"):
+        mask = np.roll(blob(), 2 * i, axis=1)
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{stem}.png")
+        Image.fromarray((mask * 0.7 + 10 * i + 20).astype(np.uint8)).save(tmp_path / "maps" / f"{stem}.png")
+    return tmp_path
+
+
+def scored(root, **options):
+    folder = MapFolder(root / "maps", root / "masks", **options)
+    result = evaluate_folder(folder, name="maps")
+    return result, {kind: lines for kind, lines in folder.warnings.items()}
+
+
+def test_one_folder_gives_one_flat_object_and_says_what_the_numbers_mean(folders):
+    files = {kind: folders / "out" / f"table.{kind}" for kind in ("json", "csv", "markdown", "latex")}
+    flags = [part for kind, file in files.items() for part in (f"--{kind}", file)]
+    done = run_command(*AFIU, "--predictions", folders / "maps", "--masks", folders / "masks", *flags)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(files["json"].read_text())
+    assert set(KEYS) <= set(scores)
+    assert all(isinstance(value, (int, float)) for value in scores.values())
+    assert scores["images"] == 3
+    for part in (f"{scores['mae']:.4f}", f"{scores['max_f']:.4f}", "β² = 0.3", "255 is the target", "map ≥ t",
+                 "from 128 on", "3 images scored, 0 maps resized, 0 left out"):  # fmt: skip
+        assert part in done.stdout, part
+    assert repr(scores["mae"]) in files["csv"].read_text()
+    assert f"{scores['mae']:.4f}" in files["markdown"].read_text()
+    assert "toprule" in files["latex"].read_text()
+    assert done.stderr == ""
+
+
+def test_several_folders_give_one_table_with_the_best_marked(folders):
+    (folders / "worse").mkdir()
+    for path in (folders / "maps").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(folders / "worse" / path.name)
+    command = (*AFIU, "--predictions", folders / "maps", "--predictions", folders / "worse", "--masks")
+    done = run_command(*command, folders / "masks", "--json", folders / "s.json", "--latex", folders / "s.tex")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((folders / "s.json").read_text())
+    assert list(scores) == ["maps", "worse"]
+    assert f"{scores['maps']['mae']:.4f}*" in done.stdout
+    assert f"{scores['worse']['mae']:.4f}*" not in done.stdout
+    assert f"\\textbf{{{scores['maps']['mae']:.4f}}}" in (folders / "s.tex").read_text()
+
+
+def test_inverting_both_sides_keeps_mae_and_changes_f(folders):
+    ours, _ = scored(folders)
+    both, _ = scored(folders, invert_predictions=True, invert_masks=True)
+    one, _ = scored(folders, invert_predictions=True)
+    assert both.scores["mae"] == pytest.approx(ours.scores["mae"], abs=1e-12)
+    assert both.scores["mean_f"] != pytest.approx(ours.scores["mean_f"], abs=1e-3)
+    assert one.scores["mae"] == pytest.approx(1 - ours.scores["mae"], abs=1e-12)
+    assert "maps and masks inverted" in both.protocol["polarity"]
+
+
+def test_oddities_are_said_and_counted(folders):
+    maps, masks = folders / "maps", folders / "masks"
+    Image.fromarray(blob()).save(masks / "without.png")
+    Image.fromarray(blob()).save(maps / "stranger.png")
+    (maps / "c.png").write_bytes((maps / "c.png").read_bytes()[:40])
+    Image.fromarray(blob(48, 60)).save(maps / "a.png")
+    Image.fromarray(np.repeat(blob()[..., None], 3, 2)).save(maps / "b.png")
+    grey = blob()
+    grey[0, :7] = [1, 100, 127, 128, 129, 200, 254]
+    Image.fromarray(grey).save(masks / "b.png")
+    result, warnings = scored(folders)
+    assert (result.images, result.resized, result.left_out) == (2, 1, 3)
+    for kind, stem, what in (
+        ("mask without a map", "without", "(left out)"),
+        ("map without a mask", "stranger", "(left out)"),
+        ("cannot be read", "c.png", "(left out)"),
+        ("map of another size", "a.png", "60x48, resized to its mask's 30x24"),
+        ("colour picture", "b.png", "RGB"),
+        ("mask has grey levels", "b.png", "7 of 720 pixels"),
+    ):
+        assert len(warnings[kind]) == 1, kind
+        assert stem in warnings[kind][0], kind
+        assert what in warnings[kind][0], kind
+    assert len(warnings) == 6
+    done = run_command(*AFIU, "--predictions", maps, "--masks", masks)
+    assert done.returncode == 0
+    assert "2 images scored, 1 maps resized, 3 left out" in done.stdout
+    assert done.stderr.count("warning:") == 6
+    json_file = folders / "s.json"
+    done = run_command(*AFIU, "--predictions", maps, "--masks", masks, "--strict", "--json", json_file)
+    assert done.returncode == 2
+    assert "6 warnings, and --strict" in done.stderr
+    assert not json_file.exists()
+
+
+def test_16_bits_constant_maps_and_bad_pictures(folders):
+    Image.fromarray((blob().astype(np.uint16)) * 257).save(folders / "maps" / "a.png")
+    Image.fromarray(np.full((24, 30), 9, np.uint8)).save(folders / "maps" / "b.png")
+    result, warnings = scored(folders)
+    assert result.pictures[0]["mae"] == 0
+    assert "scaled to 8" in warnings["picture of 16 bits"][0]
+    assert "9 everywhere" in warnings["map is constant"][0]
+    for stem in "abc":
+        (folders / "maps" / f"{stem}.png").write_text("not a picture")
+    with pytest.raises(UserError, match=r"none of the 3 maps of maps could be scored, for instance: .*a\.png"):
+        scored(folders)
+
+
+def test_wrong_requests_are_refused_in_one_line(folders):
+    maps, masks = folders / "maps", folders / "masks"
+    (folders / "other").mkdir()
+    assert "no pictures in" in refusal(*AFIU, "--predictions", folders / "other", "--masks", masks)
+    Image.fromarray(blob()).save(folders / "other" / "z.png")
+    assert "no file name in common" in refusal(*AFIU, "--predictions", folders / "other", "--masks", masks)
+    for flags, message in (
+        ((), "either --predictions DIR --masks DIR, or --checkpoint DIR"),
+        (("--predictions", maps), "--predictions needs --masks"),
+        (("--predictions", maps, "--masks", folders / "none"), "no folder"),
+        (("--predictions", maps, "--masks", masks, "--predictions", maps), "named twice"),
+        (("--predictions", maps, "--masks", masks, "--data", "scenes"), "go with --checkpoint"),
+        (("--checkpoint", maps, "--invert-masks"), "go with --predictions"),
+    ):
+        assert message in refusal(*AFIU, *flags), flags
+
+
+def test_pictures_of_any_sizes_share_few_programs_and_score_as_alone():
+    random = np.random.default_rng(0)
+    sizes = [(random.integers(20, 70), random.integers(20, 70)) for _ in range(12)]
+    pictures = [(random.integers(0, 256, s, np.uint8), random.random(s) > 0.6) for s in map(tuple, sizes)]
+    together = Scorer()
+    for i, (found, mask) in enumerate(pictures):
+        together.add(str(i), found, mask)
+    rows = together.finish("all").pictures
+    assert [row["id"] for row in rows] == [str(i) for i in range(12)]
+    for (found, mask), row in zip(pictures, rows, strict=True):
+        alone = Scorer()
+        alone.add(row["id"], found, mask)
+        for key, value in alone.finish("one").pictures[0].items():
+            assert value == (row[key] if key == "id" else pytest.approx(row[key], abs=1e-12)), key
+
+
+def test_16_bit_maps_are_scored_to_their_last_bit():
+    mask = blob() > 0
+    fine = np.where(mask, 40_000, 20_011).astype(np.uint16)
+    scorer = Scorer()
+    scorer.add("a", fine, mask)
+    expected = np.abs(fine / 65535 - mask).mean()
+    assert scorer.finish("fine").scores["mae"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_maps_score_the_same_in_memory_and_on_disk(sod_run, tmp_path):
+    predictor, source = Predictor(sod_run, batch_size=2), open_source(Spec("scenes", split="test[:3]"), "salient")
+    (tmp_path / "masks").mkdir()
+    write = map_writer(tmp_path / "maps")
+
+    def keep(record, found):
+        write(record, found)
+        Image.fromarray(record["mask"]).save(tmp_path / "masks" / f"{record['id']}.png")
+
+    memory = evaluate(predictor, source, keep)
+    disk = evaluate_folder(MapFolder(tmp_path / "maps", tmp_path / "masks"), name="disk")
+    assert memory.scores == disk.scores
+    unrounded = evaluate(predictor, source, quantise=False)
+    assert unrounded.scores["mae"] == pytest.approx(memory.scores["mae"], abs=1 / 255)
+    assert unrounded.scores["mae"] != memory.scores["mae"]
