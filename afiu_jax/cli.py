@@ -102,6 +102,35 @@ def evaluate(
     show(methods, outputs, warnings, strict=strict)
 
 
+@app.command()
+def report(
+    predictions: Annotated[list[Path] | None, typer.Option(help="Folder of maps; may be given several times.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of their masks, of equal names.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the photos, of equal names.")] = None,
+    run: Annotated[list[Path] | None, typer.Option(help="Work directory of a run; may be given several times.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")] = Path("report"),
+    data: Annotated[str | None, typer.Option(help="What runs are scored on, else their own test data.")] = None,
+    path: Annotated[str | None, typer.Option(help="The folder of that data, or the TFDS data folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="Part of that data.")] = None,
+    white: Annotated[str | None, typer.Option(help="What 255 marks in its masks: salient, blur or focus.")] = None,
+    invert_predictions: Annotated[bool, typer.Option(help="255 in the maps is what 0 is in the masks.")] = False,
+    invert_masks: Annotated[bool, typer.Option(help="The target is what is below 128 in the masks.")] = False,
+    normalize: Annotated[bool, typer.Option(help="Stretch every map to 0…1 first (min-max).")] = False,
+    published: Annotated[str | None, typer.Option(help="Print the paper's numbers on CUHK, DUT, … beside.")] = None,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "",
+) -> None:
+    """A self-contained page on maps or runs: scores, curves, pictures, worst and best images, training curves."""
+    from afiu_jax.commands.report import write_report
+    from input_pipeline.sources import Spec
+
+    part = split or (None if data in ("folder", "bokeh") else "test")
+    write_report(
+        out, predictions or [], masks, images, run or [], spec=Spec(data, path, part, white) if data else None,
+        invert_predictions=invert_predictions, invert_masks=invert_masks, normalize=normalize,
+        published=published, title=title,
+    )  # fmt: skip
+
+
 @data_app.command("list")
 def list_data() -> None:
     """The data sets that can be prepared."""

@@ -59,11 +59,11 @@ def score_folders(
         MapFolder(folder, masks, invert_predictions=invert_predictions, invert_masks=invert_masks)
         for folder in predictions
     ]
-    for name, folder in zip(_names(predictions), folders, strict=True):
+    for name, folder in zip(names_of(predictions), folders, strict=True):
         scored.append(evaluate_folder(folder, name=name, normalize=normalize))
         for kind, lines in folder.warnings.items():
             warnings.setdefault(kind, {}).update(dict.fromkeys(lines))  # each mask is read once for every folder
-    return scored, _print_warnings({kind: list(lines) for kind, lines in warnings.items()})
+    return scored, print_warnings({kind: list(lines) for kind, lines in warnings.items()})
 
 
 def score_checkpoint(
@@ -89,12 +89,12 @@ def score_checkpoint(
     """
     predictor, warnings = Predictor(checkpoint), 0
     if spec is None:
-        spec = Spec(**predictor.config["data"]["test"])
+        spec = test_spec(predictor)
         spec = replace(spec, path=path or spec.path, split=split or spec.split)
     source = open_source(spec, predictor.positive, seed=predictor.config["seed"])
     if looks_inverted(source):
         line = f"{describe(spec)}: the masks look inverted: what is called blurred is sharper; check --white"
-        warnings += _print_warnings({"polarity": [line]})
+        warnings += print_warnings({"polarity": [line]})
     save = map_writer(maps, []) if maps else None
     scored = evaluate(predictor, source, save, name=predictor.name, quantise=quantise, normalize=normalize)
     protocol = {"network": str(predictor.path), "data": describe(spec), **scored.protocol}
@@ -131,18 +131,28 @@ def _flat(method: Scored) -> dict[str, float | int]:
     return {**method.scores, **counts}
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, with as much of their paths as makes them different."""
+def test_spec(predictor: Predictor) -> Spec:
+    """The test data of a network's run."""
+    return Spec(**predictor.config["data"]["test"])
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names, with as much of their paths as makes them different.
+
+    Raises:
+        UserError: a folder that is named twice.
+    """
     paths = [folder.expanduser().resolve() for folder in folders]
     if len(set(paths)) < len(paths):
-        raise UserError(f"{Counter(paths).most_common(1)[0][0]} is named twice: name each folder of maps once")
+        raise UserError(f"{Counter(paths).most_common(1)[0][0]} is named twice: name each folder once")
     depth = 1
     while len({path.parts[-depth:] for path in paths}) < len(paths):
         depth += 1
     return ["/".join(path.parts[-depth:]) for path in paths]
 
 
-def _print_warnings(warnings: dict[str, list[str]]) -> int:
+def print_warnings(warnings: dict[str, list[str]]) -> int:
+    """Prints some lines of every kind on the error stream, and returns how many there are in all."""
     console = open_console(stderr=True)
     for kind, lines in warnings.items():
         for line in lines[:_SHOWN]:
