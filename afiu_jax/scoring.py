@@ -6,13 +6,10 @@
     scorer.finish("my method", protocol).scores["max_f"]
 
 A picture is padded to the next of few sizes; the padding counts nowhere. While the device scores one batch, the host
-finds the distances of the next (weighted F).
+finds the distances for the next (weighted F), which is most of the time: SciPy's transform runs on one core.
 """
 
-from collections import defaultdict
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt
@@ -58,11 +55,33 @@ class Scored:
     left_out: int = 0
 
 
-class _Picture(NamedTuple):
-    index: int
-    levels: UInt[np.ndarray, "h w"]
-    mask: Bool[np.ndarray, "h w"]
-    nearest: Future
+class _Batch:
+    """Room for pictures of one padded size, and those that are in it."""
+
+    def __init__(self, dtype: np.dtype, height: int, width: int):
+        size = int(np.clip(_BATCH_PIXELS // (height * width), 1, 8))
+        self.num_levels = np.iinfo(dtype).max + 1
+        self.levels = np.zeros((size, height, width), dtype)
+        self.masks, self.valid = (np.zeros((size, height, width), bool) for _ in range(2))
+        self.nearest = np.zeros((size, 2, height, width), np.int32)
+        self.values = np.tile(np.linspace(0, 1, self.num_levels), (size, 1))
+        self.indices: list[int] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self.indices) == len(self.levels)
+
+    def add(self, index: int, found: np.ndarray, mask: np.ndarray, *, normalize: bool) -> None:
+        """Puts a picture into the next place."""
+        i, (h, w) = len(self.indices), mask.shape
+        self.levels[i, :h, :w], self.masks[i, :h, :w], self.valid[i, :h, :w] = found, mask, True
+        nearest_target(mask, self.nearest[i, :, :h, :w])
+        self.values[i] = level_values(int(found.min()), int(found.max()), self.num_levels, normalize=normalize)
+        self.indices.append(index)
+
+    def score(self) -> ImageScores:
+        """The scores of all places, computed while the caller goes on."""
+        return score_images(self.levels, self.masks, self.valid, self.values, self.nearest)
 
 
 class Scorer:
@@ -75,10 +94,9 @@ class Scorer:
     def __init__(self, *, normalize: bool = False):
         self.normalize = normalize
         self.names: list[str] = []
-        self._waiting: dict[tuple, list[_Picture]] = defaultdict(list)
+        self._waiting: dict[tuple, _Batch] = {}
         self._running: list[tuple[list[int], ImageScores]] = []
         self._done: dict[int, dict[str, np.ndarray]] = {}
-        self._threads = ThreadPoolExecutor(thread_name_prefix="distances")
 
     def add(self, name: str, found: UInt[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> None:
         """Scores a picture, now or when enough of its size are there.
@@ -94,10 +112,12 @@ class Scorer:
         if found.shape != mask.shape:
             raise ValueError(f"the map of {name} is {found.shape}, its mask {mask.shape}")
         key = found.dtype, *(_padded(side) for side in found.shape)
-        picture = _Picture(len(self.names), found, mask, self._threads.submit(nearest_target, mask))
+        if key not in self._waiting:
+            self._waiting[key] = _Batch(*key)
+        batch = self._waiting[key]
+        batch.add(len(self.names), found, mask, normalize=self.normalize)
         self.names.append(name)
-        self._waiting[key].append(picture)
-        if len(self._waiting[key]) == _batch_size(*key[1:]):
+        if batch.full:
             self._start(key)
 
     def finish(self, name: str, protocol: dict[str, str] | None = None, **counts: int) -> Scored:
@@ -108,10 +128,9 @@ class Scorer:
             protocol: lines beside ``DEFINITIONS``.
             **counts: ``resized`` and ``left_out``.
         """
-        for key in [key for key, pictures in self._waiting.items() if pictures]:
+        for key in list(self._waiting):
             self._start(key)
         self._collect(0)
-        self._threads.shutdown()
         rows = [self._done[i] for i in range(len(self.names))]
         stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]} if rows else {}
         total = Scores.single_from_model_output(**stacked) if rows else Scores.empty()
@@ -133,19 +152,8 @@ class Scorer:
         )
 
     def _start(self, key: tuple) -> None:
-        dtype, height, width = key
-        pictures = self._waiting.pop(key)
-        shape, num_levels = (_batch_size(height, width), height, width), np.iinfo(dtype).max + 1
-        levels, masks, valid = np.zeros(shape, dtype), np.zeros(shape, bool), np.zeros(shape, bool)
-        nearest = np.zeros((shape[0], 2, height, width), np.int32)
-        values = np.tile(np.linspace(0, 1, num_levels), (shape[0], 1))
-        for i, picture in enumerate(pictures):
-            h, w = picture.mask.shape
-            levels[i, :h, :w], masks[i, :h, :w], valid[i, :h, :w] = picture.levels, picture.mask, True
-            nearest[i, :, :h, :w] = picture.nearest.result()
-            lowest, highest = int(picture.levels.min()), int(picture.levels.max())
-            values[i] = level_values(lowest, highest, num_levels, normalize=self.normalize)
-        self._running.append(([p.index for p in pictures], score_images(levels, masks, valid, values, nearest)))
+        batch = self._waiting.pop(key)
+        self._running.append((batch.indices, batch.score()))
         self._collect(1)
 
     def _collect(self, keep: int) -> None:
@@ -161,7 +169,3 @@ def _padded(side: int) -> int:
     """The side that is compiled for: four to an octave, from 32 on."""
     step = max(32, 1 << max(side.bit_length() - 3, 0))
     return -(-side // step) * step
-
-
-def _batch_size(height: int, width: int) -> int:
-    return int(np.clip(_BATCH_PIXELS // (height * width), 1, 8))

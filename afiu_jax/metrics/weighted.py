@@ -12,14 +12,21 @@ _HALF, _SIGMA = 3, 5.0  # a Gaussian of 7×7 pixels
 _FAR = np.log(0.5) / 5  # a false alarm's weight goes from 1 to 2, halfway at 5 pixels from the target
 
 
-def nearest_target(mask: Bool[np.ndarray, "h w"]) -> Int32[np.ndarray, "2 h w"]:
+def nearest_target(
+    mask: Bool[np.ndarray, "h w"], out: Int32[np.ndarray, "2 h w"] | None = None
+) -> Int32[np.ndarray, "2 h w"]:
     """Row and column of the nearest target pixel of every pixel, by SciPy's Euclidean distance transform.
 
     Of an empty mask there is none, and zeros are returned.
+
+    Args:
+        mask: the target's pixels.
+        out: where to write; a new array if None.
     """
-    if not mask.any():
-        return np.zeros((2, *mask.shape), np.int32)
-    return distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    out = np.zeros((2, *mask.shape), np.int32) if out is None else out
+    if mask.any():
+        distance_transform_edt(~mask, return_distances=False, return_indices=True, indices=out)
+    return out
 
 
 def weighted_f(
