@@ -1,5 +1,6 @@
 """The paper's kinds of curves: precision against recall, F against the threshold (Figure 5), training (Figure 7)."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +11,9 @@ from afiu_jax.metrics import BETA2
 from afiu_jax.report.style import house_style, label_ends, line_styles
 from afiu_jax.scoring import Scored
 
-_SIZE = (5.4, 3.7)  # inches
+_WIDTH, _HEIGHT = 5.4, 3.7  # inches
+_LINE = 0.2  # inches that a name takes beside a figure
+_INSIDE = 8  # so many names fit into the axes
 _HIDDEN = 0.97  # quantile of the losses above which a first spike is cut off
 
 
@@ -23,17 +26,21 @@ def pr_curves(methods: Sequence[Scored], styles: Mapping[str, dict] | None = Non
     """
     styles = styles or line_styles(method.name for method in methods)
     with house_style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        below = len(methods) > _INSIDE
+        figure = _figure(_HEIGHT + _LINE * math.ceil(len(methods) / 2) if below else _HEIGHT)
         axes = figure.subplots()
         for method in sorted(methods, key=lambda m: -f_curve(m).max()):
             precision, recall = method.curves["precision"], method.curves["recall"]
             best = f_curve(method).argmax()
-            label = f"{method.name}  {f_curve(method)[best]:.4f}"
+            label = f"{f_curve(method)[best]:.4f}  {method.name}"
             axes.plot(recall, precision, label=label, **styles[method.name])
             axes.plot(recall[best], precision[best], "o", markersize=4, color=styles[method.name]["color"])
         lowest = min(method.curves["precision"].min() for method in methods)
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(np.floor(lowest * 10) / 10, 1.01))
-        axes.legend(title="max F", alignment="left", loc="best")
+        if below:
+            figure.legend(title="max F", alignment="left", loc="outside lower left", ncols=2)
+        else:
+            axes.legend(title="max F", alignment="left", loc="best")
     return figure
 
 
@@ -46,7 +53,7 @@ def f_curves(methods: Sequence[Scored], styles: Mapping[str, dict] | None = None
     """
     styles = styles or line_styles(method.name for method in methods)
     with house_style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = _figure(_height_for(len(methods)))
         axes = figure.subplots()
         ends = {}
         for method in methods:
@@ -79,7 +86,7 @@ def loss_curves(
     """
     styles = styles or line_styles(runs)
     with house_style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = _figure(_height_for(len(runs)))
         axes = figure.subplots()
         every, ends = [], {}
         for name, lines in runs.items():
@@ -109,7 +116,7 @@ def validation_curves(
     """
     styles = styles or line_styles(runs)
     with house_style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = _figure(_height_for(len(runs)))
         axes = figure.subplots()
         ends = {}
         for name, lines in runs.items():
@@ -122,6 +129,15 @@ def validation_curves(
         axes.set(xlabel="step", ylabel="validation MAE", title=title, xlim=(0, _last_step(runs)), ylim=(0, None))
         label_ends(axes, ends, styles)
     return figure
+
+
+def _figure(height: float) -> Figure:
+    return Figure(figsize=(_WIDTH, height), layout="constrained")
+
+
+def _height_for(names: int) -> float:
+    """Inches in which so many names stand below each other beside the axes."""
+    return max(_HEIGHT, _LINE * names + 1)
 
 
 def _series(lines: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """Pictures side by side: the paper's visual comparison (Figure 6)."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,6 +8,8 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
 from afiu_jax.report.style import house_style
+
+_LETTERS = 15  # of a title, in a column whose rows are one inch high
 
 Picture = UInt8[np.ndarray, "h w *c"]
 
@@ -24,7 +27,7 @@ def comparison(columns: Mapping[str, Sequence[Picture]], *, height: float = 1.3)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, len(columns), squeeze=False)
         for column, (title, pictures) in enumerate(columns.items()):
-            axes[0, column].set_title(title)
+            axes[0, column].set_title(textwrap.fill(title, round(_LETTERS * height)))
             for row, picture in enumerate(pictures):
                 axes[row, column].imshow(picture, cmap="gray", vmin=0, vmax=255)
                 axes[row, column].set_axis_off()

@@ -18,13 +18,16 @@ INK = "#1c1d20"
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; without the yellow, which white swallows.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_DASHES = ("solid", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)))
+LINE_CSS = {"solid": "solid", (0, (5, 2)): "dashed", (0, (1, 1.2)): "dotted", (0, (6, 1.5, 1, 1.5)): "double"}
+"""The kinds of lines, and what stands for them in a page's style sheet."""
+
 _RULES = {
-    "font.size": 9,
+    "font.size": 10,
     "text.color": INK,
+    "text.parse_math": False,  # a name with dollar signs is a name
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
-    "axes.titlesize": 9,
+    "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -50,7 +53,7 @@ def house_style() -> Iterator[None]:
 
 def line_styles(names: Iterable[str]) -> dict[str, dict]:
     """``color`` and ``linestyle`` of every name, by its place: six colours, then the same dashed."""
-    looks = ({"color": color, "linestyle": dash} for dash, color in product(_DASHES, _COLORS))
+    looks = ({"color": color, "linestyle": dash} for dash, color in product(LINE_CSS, _COLORS))
     every = list(looks)
     return {name: every[place % len(every)] for place, name in enumerate(dict.fromkeys(names))}
 
