@@ -12,7 +12,9 @@ from afiu_jax.console import open_console
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate
 from afiu_jax.inference import Predictor
-from afiu_jax.report.figures import comparison, loss_curves
+from afiu_jax.report.curves import loss_curves
+from afiu_jax.report.figures import comparison
+from afiu_jax.report.style import save
 from afiu_jax.training.config import load_config
 from afiu_jax.training.logging import read_metrics
 from afiu_jax.training.loop import train_and_evaluate
@@ -73,9 +75,9 @@ def run_demo(folder: Path, steps: int | None = None) -> str | None:
         columns.setdefault("photo", pictures["photo"])
         columns.setdefault(f"{task} (truth)", pictures["truth"])
         columns[stage.title] = pictures["map"]
-    comparison(columns, folder / "panel.png")
+    save(comparison(columns), folder / "panel.png")
     curves = {stage.title: read_metrics(folder / stage.folder) for stage in STAGES[1:]}
-    loss_curves(curves, folder / "loss.png", title="DBD with and without the SOD prior (compare Figure 7)")
+    save(loss_curves(curves, title="DBD with and without the SOD prior (compare Figure 7)"), folder / "loss.png")
     console.rule()
     console.print(table)
     console.print(f"photos and maps: {folder / 'panel.png'}")

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from afiu_jax.report.figures import comparison, loss_curves
+from afiu_jax.report.curves import loss_curves
+from afiu_jax.report.figures import comparison
+from afiu_jax.report.style import save
 from afiu_jax.training.logging import read_metrics
 from input_pipeline.folder import Folder
 
@@ -36,9 +38,9 @@ def main(runs: Path, data: Path, out: Path) -> None:
         "with SOD prior": maps(runs / "maps" / "dbd-cuhk", stems),
         "from scratch": maps(runs / "maps" / "dbd-scratch-cuhk", stems),
     }
-    comparison(columns, out / "first-run-cuhk.jpg", height=1.1)
+    save(comparison(columns, height=1.1), out / "first-run-cuhk.jpg")
     few = [1, 3, 7]  # a good one, a fair one, and a failure
-    comparison({title: [c[i] for i in few] for title, c in columns.items()}, out / "readme.jpg", height=1.1)
+    save(comparison({title: [c[i] for i in few] for title, c in columns.items()}, height=1.1), out / "readme.jpg")
 
     msra = Folder(data / "msra10k" / "val")
     records = [msra[i] for i in range(0, len(msra), len(msra) // 6)][:6]
@@ -47,12 +49,13 @@ def main(runs: Path, data: Path, out: Path) -> None:
         "mask (white = salient)": [small(r["mask"]) for r in records],
         "SOD map": maps(runs / "maps" / "sod-msra", [r["id"] for r in records]),
     }
-    comparison(columns, out / "first-run-sod.jpg", height=1.1)
+    save(comparison(columns, height=1.1), out / "first-run-sod.jpg")
 
     curves = {"SOD": read_metrics(runs / "sod")}
-    loss_curves(curves, out / "first-run-sod-loss.png", title="SOD on MSRA10K, AFIU-small")
+    save(loss_curves(curves, title="SOD on MSRA10K, AFIU-small"), out / "first-run-sod-loss.png")
     curves = {"from SOD": read_metrics(runs / "dbd"), "from scratch": read_metrics(runs / "dbd-scratch")}
-    loss_curves(curves, out / "first-run-dbd-loss.png", title="DBD on composited bokeh (compare the paper's Figure 7)")
+    figure = loss_curves(curves, title="DBD on composited bokeh (compare the paper's Figure 7)")
+    save(figure, out / "first-run-dbd-loss.png")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The method with its strategy, as a row is called."""
-        return self.label + {True: ", with SOD prior", False: ", without", None: ""}[self.prior]
+        return self.label + {True: ", with SOD prior", False: ", without SOD prior", None: ""}[self.prior]
 
     def _value(self, metric: str) -> float | None:
         return float(self.printed[metric]) if self.printed[metric] else None
