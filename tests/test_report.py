@@ -1,0 +1,156 @@
+"""Reports, tables of scores, and the paper's own tables as data."""
+
+import re
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_command
+from PIL import Image
+from test_commands import refusal
+
+from afiu_jax.errors import UserError
+from afiu_jax.report import formats
+from afiu_jax.report.published import cells, contradictions, on_data, table1, table2, table3
+from afiu_jax.report.tables import beside_paper, comparison_table
+from afiu_jax.scoring import Scored, Scorer
+
+PAPER = ROOT.parent / "shared" / "reference" / "paper.txt"
+AFIU = ("-m", "afiu_jax.cli", "report")
+
+
+def picture(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A photo, its mask, and a map that gets worse with i."""
+    mask = np.zeros((40, 56), np.uint8)
+    mask[8 : 20 + i, 10:40] = 255
+    photo = np.random.default_rng(i).integers(0, 256, (40, 56, 3), np.uint8)
+    return photo, mask, (mask * (0.9 - 0.1 * i) + 20 * i).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    for name in ("images", "masks", "good", "bad"):
+        (root / name).mkdir()
+    for i in range(4):
+        photo, mask, found = picture(i)
+        for name, array in (("images", photo), ("masks", mask), ("good", found), ("bad", 255 - found)):
+            Image.fromarray(array).save(root / name / f"photo{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def methods() -> list[Scored]:
+    scored = []
+    for name in ("good & small", "bad"):
+        scorer = Scorer()
+        for i in range(3):
+            _, mask, found = picture(i)
+            scorer.add(str(i), found if name != "bad" else 255 - found, mask > 0)
+        scored.append(scorer.finish(name))
+    return scored
+
+
+def test_page_shows_scores_pictures_and_curves_and_needs_no_network(folders, sod_run, tmp_path):
+    out = tmp_path / "report"
+    done = run_command(
+        *AFIU, "--predictions", folders / "good", "--predictions", folders / "bad", "--masks", folders / "masks",
+        "--images", folders / "images", "--run", sod_run, "--published", "CUHK", "--title", "Two methods", "-o", out,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(?:src|href)=["'](?:https?:|//)""", page)
+    assert not re.search(r"@import|url\((?!['\"]?data:)", page)
+    for part in ("Two methods", "good", "bad", "0.9365", "β² = 0.3", "photo0", "learning_rate", "afiu report", "jax"):
+        assert part in page, part
+    assert page.count("data:image/") > 8
+    for figure in ("pr", "f-threshold", "comparison"):
+        for kind in ("png", "svg"):
+            assert (out / "figures" / f"{figure}.{kind}").stat().st_size > 1000
+    assert list((out / "figures").glob("*train*.png")) or list((out / "figures").glob("*loss*.png"))
+    rows = (out / "scores.csv").read_text().splitlines()
+    assert rows[0].startswith("method,mae,max_f,")
+    assert len(rows) >= 3
+    assert "report:" in done.stdout
+
+
+def test_report_on_runs_alone_makes_and_scores_their_maps(sod_run, tmp_path):
+    command = (*AFIU, "--run", sod_run, "--data", "scenes", "--split", "test[:3]", "-o", tmp_path)
+    done = run_command(*command)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "maps" / sod_run.name).glob("*.png"))) == 3
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "scene-test-00000" in page
+    assert "1 = salient" in page
+
+
+def test_report_refuses_in_one_line(folders, tmp_path):
+    good, masks = folders / "good", folders / "masks"
+    for flags, message in (
+        ((), "name what to report on"),
+        (("--predictions", good), "name the folder of the masks"),
+        (("--predictions", tmp_path / "none", "--masks", masks), "no folder"),
+        (("--predictions", good, "--masks", masks, "--published", "COCO"), "no results on 'COCO'"),
+        (("--predictions", good, "--masks", masks, "--run", tmp_path), "no run in"),
+    ):
+        assert message in refusal(*AFIU, *flags, "-o", tmp_path / "out"), flags
+
+
+def test_best_values_are_marked_and_digits_kept(methods):
+    table = comparison_table(methods)
+    good, bad = (method.scores["mae"] for method in methods)
+    assert good < bad
+    assert f"{good:.4f}*" in formats.to_text(table)
+    assert f"**{good:.4f}**" in formats.to_markdown(table)
+    latex = formats.to_latex(table)
+    assert f"\\textbf{{{good:.4f}}}" in latex
+    assert r"good \& small" in latex
+    assert repr(good) in formats.to_csv(table)
+    one = formats.to_text(comparison_table(methods[:1]))
+    assert "*" not in one  # nothing is best without something to compare with
+    with pytest.raises(UserError, match="no score 'map'"):
+        comparison_table(methods, ["map"])
+
+
+def test_papers_rows_stand_beside_ours_and_what_was_not_run_stays_empty(methods):
+    table = beside_paper(2, {("afiu", True, "CUHK"): methods[0]})
+    ours = formats.to_csv(table).splitlines()
+    rows = {line.split(",")[0] if not line.startswith('"') else line.split('"')[1]: line for line in ours}
+    with_prior = next(line for name, line in rows.items() if "with SOD prior" in name and "without" not in name and
+                      repr(methods[0].scores["mae"]) in line)  # fmt: skip
+    assert "0.9365" in with_prior
+    assert sum(repr(methods[0].scores["mae"]) in line for line in ours) == 1
+    with pytest.raises(UserError, match="has no cell"):
+        beside_paper(2, {("afiu", True, "ECSSD"): methods[0]})
+
+
+def test_the_papers_tables():
+    assert (table2("afiu", prior=True, data="CUHK").max_f, table2("afiu", prior=True, data="CUHK").mae) == (
+        0.9365,
+        0.1074,
+    )
+    assert (table2("afiu", prior=False, data="DUT").max_f, table2("afiu", prior=False, data="DUT").mae) == (
+        0.9483,
+        0.0840,
+    )
+    assert (table3("afiu", data="DUTS-TE").max_f, table3("afiu", data="DUTS-TE").mae) == (0.8711, 0.0416)
+    assert table3("amulet", data="SOD").max_f is None
+    assert len({(c.method, c.prior) for c in cells(2)}) == 20
+    assert [cell.prior for cell in on_data("DUT")] == [False, True]
+    with pytest.raises(UserError, match="no results in Table 4"):
+        cells(4)
+
+
+def test_contradictions_are_marked():
+    assert "0.9306" in table1("u2net", data="DUT").note
+    assert "0.1018" in table1("basnet", data="CUHK").note
+    assert table1("ksfv", data="DUT").note
+    assert any("10533" in c.where + c.reason and "10553" in c.where + c.reason for c in contradictions())
+    assert any("0.892" in c.where for c in contradictions())
+
+
+@pytest.mark.skipif(not PAPER.exists(), reason="the paper's text is not here")
+def test_every_number_is_printed_in_the_paper():
+    text = PAPER.read_text(encoding="utf-8")
+    numbers = {number for t in (1, 2, 3) for cell in cells(t) for number in cell.printed.values() if number}
+    assert len(numbers) > 200
+    assert [number for number in sorted(numbers) if number not in text] == []
