@@ -25,7 +25,6 @@ from afiu_jax.inference import preparation_of, to_8_bit
 from afiu_jax.interop.backbone import load_backbone
 from afiu_jax.losses import LOSSES
 from afiu_jax.networks import NETWORKS, create_model
-from afiu_jax.networks.prediction import require_size
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints, load_model, match, transfer
 from afiu_jax.training.config import Resolved, differences, resolve
 from afiu_jax.training.logging import Clock, LiveLine, MetricsLog
@@ -258,9 +257,8 @@ def _abstract_model(name: str, options: dict) -> nnx.Module:
 
 def _check_sizes(config: Resolved) -> None:
     side, name = config["data"]["image_size"], config["model"]["name"]
-    network = NETWORKS[name]
     try:
-        require_size((side, side), network.size_multiple, network.least_size, name)
+        NETWORKS[name].sizes.require((side, side), name)
     except ValueError as error:
         raise UserError(f"data.image_size is {side}: {error}") from error
     if config["train"]["batch_size"] % jax.device_count():
