@@ -3,4 +3,27 @@
 Every file has ``module_name(model, path) -> str``: the published (PyTorch) name of the sub-module that stands at
 ``path`` in our network, dotted, such as ``stage1.encode.0.conv`` -> ``stage1.rebnconv1.conv_s1``. What a module's
 arrays are called and how they lie in memory is the same for all networks: ``afiu_jax/interop/layout.py``.
+
+A file may also have
+
+- ``statistics_name(model, path) -> str``, where running statistics have a name of their own, apart from scale and
+  bias: Caffe's BatchNorm and Scale layers. Such networks have no ``num_batches_tracked``.
+- ``backbone_name(key) -> str | None``: the key of torchvision's ImageNet network whose array belongs at the published
+  key ``key``; None outside the backbone. Its constant ``BACKBONE`` says which network that is: ``ResNet-50``.
 """
+
+from importlib import import_module
+from types import ModuleType
+
+_FILES = {
+    "u2netp": "u2net",
+    "minet_res50": "minet",
+    "minet_vgg16": "minet",
+    "cpd_res50": "cpd",
+    "cpd_vgg16": "cpd",
+}
+
+
+def names_of(network: str) -> ModuleType:
+    """The file with the published names of a network, by its key in ``NETWORKS``."""
+    return import_module(f"{__name__}.{_FILES.get(network, network)}")
