@@ -42,9 +42,7 @@ def interaction(block: AIM | SIM, path: str) -> str:
 
 
 def rsu(block: RSU, path: str) -> str:
-    """RSU (U²-Net), whose units are numbered from 1, the decoding ones with a d: ``decode.0.conv`` of an RSU-4 is
-    ``rebnconv3d.conv_s1``.
-    """
+    """RSU (U²-Net), whose units are numbered from 1: ``decode.0.conv`` of an RSU-4 is ``rebnconv3d.conv_s1``."""
     part, *index, layer = path.split(".")
     height = len(block.encode) + 1
     unit = {
