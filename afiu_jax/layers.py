@@ -100,6 +100,10 @@ def batch_norm(features: int, *, dtype: str = "float32", rngs: Streams) -> Batch
     return BatchNorm(features, momentum=0.9, epsilon=1e-5, dtype=jnp.dtype(dtype), rngs=rngs)
 
 
+class Kept(nnx.BatchStat):
+    """A published array that no output depends on: kept verbatim, so that a state dict comes back whole."""
+
+
 class ConvNormReLU(nnx.Module):
     """Convolution, batch normalisation, ReLU: the unit of RSU blocks and of AFIU's fusion.
 
