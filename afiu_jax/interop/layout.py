@@ -108,7 +108,8 @@ def from_published(model: nnx.Module, name: str, arrays: Mapping[str, np.ndarray
         UserError: keys that lack or are unknown, other shapes, numbers that are not finite.
     """
     ours = {entry.key: entry for entry in entries(model, name)}
-    theirs = {key: value for key, value in arrays.items() if not is_counter(key)}
+    counters = set(_counters(ours, name))
+    theirs = {key: value for key, value in arrays.items() if key not in counters}
     faults = {
         "lacks": [key for key in ours if key not in theirs],
         "has, unknown to the network,": [key for key in theirs if key not in ours],

@@ -15,6 +15,10 @@ A file may also have
 from importlib import import_module
 from types import ModuleType
 
+from flax import nnx
+
+from afiu_jax.networks import NETWORKS
+
 _FILES = {
     "u2netp": "u2net",
     "minet_res50": "minet",
@@ -27,3 +31,8 @@ _FILES = {
 def names_of(network: str) -> ModuleType:
     """The file with the published names of a network, by its key in ``NETWORKS``."""
     return import_module(f"{__name__}.{_FILES.get(network, network)}")
+
+
+def network_name(model: nnx.Module) -> str:
+    """The key in ``NETWORKS`` of a network."""
+    return next(name for name, network in NETWORKS.items() if type(model) is network)
