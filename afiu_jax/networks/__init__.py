@@ -8,9 +8,16 @@ from flax import nnx
 from afiu_jax.errors import UserError
 from afiu_jax.initializers import materialise
 from afiu_jax.networks.afiu import AFIU
+from afiu_jax.networks.basnet import BASNet
 from afiu_jax.networks.prediction import Prediction
+from afiu_jax.networks.u2net import U2Net, U2NetP
 
-NETWORKS: dict[str, type[nnx.Module]] = {"afiu": AFIU}
+NETWORKS: dict[str, type[nnx.Module]] = {
+    "afiu": AFIU,
+    "basnet": BASNet,
+    "u2net": U2Net,
+    "u2netp": U2NetP,
+}
 
 __all__ = ["NETWORKS", "Prediction", "create_model", "network_options"]
 
