@@ -1,7 +1,7 @@
 """Names of BASNet: ``encoder6.blocks.0.conv1`` is ``resb6_1.conv1``, ``decoder5.layers.1.norm`` ``bn5d_m``.
 
-The published graph is that since September 2019. The one before applied ``bn5d_2`` at the end of the sixth decoder, too,
-and never used ``bn6d_2``: for weights trained with it, ``bn6d_2`` must be made a copy of ``bn5d_2``.
+The published graph is that since September 2019. The one before applied ``bn5d_2`` in the place of ``bn6d_2`` as well,
+and so weights that were trained with it need ``bn6d_2`` to be a copy of ``bn5d_2``.
 """
 
 from flax import nnx
