@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory
+from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, max_pool_3x3
 
 
 class BasicBlock(nnx.Module):
@@ -49,15 +49,24 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1×1 reduce, 3×3 (strided), 1×1 expand by 4, plus the (projected) input."""
+    """1×1 reduce, 3×3 (strided or dilated), 1×1 expand by 4, plus the (projected) input."""
 
     expansion = 4
 
-    def __init__(self, in_features: int, width: int, *, stride: int = 1, conv: ConvFactory, norm: NormFactory):
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        conv: ConvFactory,
+        norm: NormFactory,
+    ):
         conv = partial(conv, bias=False, init="he_fan_out")
         out_features = width * self.expansion
         self.conv1, self.bn1 = conv(in_features, width, 1), norm(width)
-        self.conv2, self.bn2 = conv(width, width, 3, stride=stride), norm(width)
+        self.conv2, self.bn2 = conv(width, width, 3, stride=stride, dilation=dilation), norm(width)
         self.conv3, self.bn3 = conv(width, out_features, 1), norm(out_features)
         self.projected = stride != 1 or in_features != out_features
         if self.projected:
@@ -83,8 +92,7 @@ class Level(nnx.Module):
         stride: stride of the first block.
         pool: 3×3 max-pooling, stride 2, comes first.
         block: ``Bottleneck`` or ``BasicBlock``.
-        conv: bound convolution factory.
-        norm: bound normalisation factory.
+        options: of every block, such as the ``dilation`` of bottlenecks and the bound factories ``conv`` and ``norm``.
     """
 
     def __init__(
@@ -96,8 +104,7 @@ class Level(nnx.Module):
         stride: int,
         pool: bool = False,
         block: type[BasicBlock] | type[Bottleneck] = Bottleneck,
-        conv: ConvFactory,
-        norm: NormFactory,
+        **options,
     ):
         self.pool = pool
         self.blocks = nnx.List(
@@ -105,8 +112,7 @@ class Level(nnx.Module):
                 in_features if i == 0 else width * block.expansion,
                 width,
                 stride=stride if i == 0 else 1,
-                conv=conv,
-                norm=norm,
+                **options,
             )
             for i in range(depth)
         )
@@ -114,7 +120,7 @@ class Level(nnx.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """The level's features, at half the size."""
         if self.pool:
-            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool_3x3(x)
         for block in self.blocks:
             x = block(x)
         return x
