@@ -24,12 +24,12 @@ HEIGHTS = (7, 6, 5, 4, 4, 4)
 FIRST_DILATED = 5
 
 SMALL = {
-    "encoder_mid": (4, 4, 8, 16, 32, 32),
-    "encoder_out": (8, 16, 32, 64, 64, 64),
-    "decoder_mid": (4, 4, 8, 16, 32),
-    "decoder_out": (8, 8, 16, 32, 64),
+    "encoder_mid": (8, 8, 16, 32, 32, 32),
+    "encoder_out": (32, 32, 64, 64, 64, 64),
+    "decoder_mid": (8, 8, 16, 32, 32),
+    "decoder_out": (32, 32, 64, 64, 64),
 }
-"""U²-Net with an eighth of the channels: 0.7 million parameters, for CPUs."""
+"""U²-Net with about a quarter of the channels, at most 64: 1.2 million parameters, for CPUs."""
 
 
 class U2Net(nnx.Module):
