@@ -26,46 +26,49 @@ NormFactory = Callable[..., nnx.Module]
 def conv(
     in_features: int,
     out_features: int,
-    kernel_size: int,
+    kernel_size: int | tuple[int, int],
     *,
     stride: int = 1,
     dilation: int = 1,
     bias: bool = True,
-    init: Literal["torch", "he_fan_in", "he_fan_out"] = "torch",
+    init: Literal["torch", "he_fan_in", "he_fan_out"] | float = "torch",
     bias_value: float | None = None,
     dtype: str = "float32",
     rngs: Streams,
 ) -> nnx.Conv:
-    """Square convolution padded by ``dilation * (kernel_size - 1) / 2`` on every side.
+    """Convolution padded by ``dilation * (side of the kernel - 1) / 2`` on both ends of either axis.
 
     Args:
         in_features: channels of the input.
         out_features: channels of the output.
-        kernel_size: odd side length of the kernel.
+        kernel_size: odd side of a square kernel, or odd height and width.
         stride: step of the kernel, in pixels.
         dilation: distance between kernel taps, in pixels.
         bias: whether a bias is added.
         init: ``torch``: kernel and bias uniform within ±1/sqrt(fan_in), PyTorch's default; ``he_fan_in`` and
-            ``he_fan_out``: normal with variance 2/fan_in or, as ResNet-50 was published, 2/fan_out (He et al. 2015).
-        bias_value: initial value of the bias; None: uniform, as above.
+            ``he_fan_out``: normal with variance 2/fan_in or, as ResNet-50 was published, 2/fan_out (He et al. 2015);
+            or a number: normal with this standard deviation.
+        bias_value: initial value of the bias; None: uniform within ±1/sqrt(fan_in).
         dtype: compute type; weights stay float32.
         rngs: random streams of the network.
     """
-    fan_in, fan_out = in_features * kernel_size**2, out_features * kernel_size**2
+    height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    fan_in, fan_out = in_features * height * width, out_features * height * width
     bound = Uniform(fan_in**-0.5)
-    kernel_init = {"torch": bound, "he_fan_in": Normal((2 / fan_in) ** 0.5), "he_fan_out": Normal((2 / fan_out) ** 0.5)}
+    he = {"he_fan_in": Normal((2 / fan_in) ** 0.5), "he_fan_out": Normal((2 / fan_out) ** 0.5)}
+    kernel_init = Normal(init) if isinstance(init, float) else {"torch": bound, **he}[init]
     bias_init = bound if bias_value is None else Constant(bias_value)
     return nnx.Conv(
         in_features,
         out_features,
-        (kernel_size, kernel_size),
+        (height, width),
         strides=stride,
         kernel_dilation=dilation,
-        padding=dilation * (kernel_size - 1) // 2,
+        padding=[(dilation * (side - 1) // 2,) * 2 for side in (height, width)],
         use_bias=bias,
-        kernel_init=kernel_init[init],
+        kernel_init=kernel_init,
         bias_init=bias_init,
-        kernel_metadata={"initializer": kernel_init[init]},
+        kernel_metadata={"initializer": kernel_init},
         bias_metadata={"initializer": bias_init},
         dtype=jnp.dtype(dtype),
         rngs=rngs,
@@ -188,6 +191,7 @@ def resize(
     method: Literal["bilinear", "nearest"] = "bilinear",
     *,
     antialias: bool = False,
+    align_corners: bool = False,
 ) -> Float[Array, "b h2 w2 c"]:
     """Resizes the two image axes; the only resize of this package.
 
@@ -200,21 +204,23 @@ def resize(
         size: new height and width, in pixels.
         method: interpolation.
         antialias: when shrinking, widen the bilinear kernel by the factor. Off, as in PyTorch.
+        align_corners: bilinear between the centres of the corner pixels, which stay where they are, as in Caffe and in
+            PyTorch's ``align_corners=True``.
     """
     for axis, length in zip((1, 2), size, strict=True):
         if x.shape[axis] != length:
-            weights = interpolation_matrix(x.shape[axis], length, method, antialias)
+            weights = interpolation_matrix(x.shape[axis], length, method, antialias, align_corners)
             x = jnp.moveaxis(jnp.tensordot(x, weights.astype(x.dtype), axes=(axis, 1)), -1, axis)
     return x
 
 
 @lru_cache(maxsize=256)
 def interpolation_matrix(
-    old: int, new: int, method: str = "bilinear", antialias: bool = False
+    old: int, new: int, method: str = "bilinear", antialias: bool = False, align_corners: bool = False
 ) -> Float32[np.ndarray, "new old"]:
     """What ``resize`` multiplies one axis by: row i holds the weights of the old pixels in new pixel i, sum 1."""
     scale = old / new
-    centre = (np.arange(new) + 0.5) * scale - 0.5
+    centre = np.arange(new) * (old - 1) / max(new - 1, 1) if align_corners else (np.arange(new) + 0.5) * scale - 0.5
     if method == "nearest":
         return np.eye(old, dtype=np.float32)[np.floor(centre + 0.5 - 1e-6).astype(int).clip(0, old - 1)]
     support = max(scale, 1.0) if antialias else 1.0
