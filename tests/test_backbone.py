@@ -85,8 +85,8 @@ def test_precedence_of_initial_weights(sod_run, weights, tmp_path, monkeypatch):
     seen = []
     real = loop.make_train_step
 
-    def spy(graph, loss, optimizer):
-        step = real(graph, loss, optimizer)
+    def spy(graph, *arguments, **options):
+        step = real(graph, *arguments, **options)
 
         def spied(state, *batch):
             seen.append(np.asarray(nnx.merge(graph, state.params, state.batch_stats, copy=True).E1.conv.kernel[...]))

@@ -112,7 +112,8 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             console.print(f"nothing to do: {workdir} is at step {position} of {num_steps}")
             return Outcome(position, num_steps, None, None)
         _write_json(workdir / "config.json", config)
-        train_step = make_train_step(graphs["train"], LOSSES[config["loss"]["name"]], optimizer)
+        loss = LOSSES[config["loss"]["name"]]
+        train_step = make_train_step(graphs["train"], loss, optimizer, seed=config["seed"])
         validation = Validation(val, config, make_predict_step(graphs["use"]))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
         try:
