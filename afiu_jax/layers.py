@@ -21,6 +21,8 @@ from afiu_jax.initializers import Constant, Normal, Streams, Uniform
 
 ConvFactory = Callable[..., nnx.Conv]
 NormFactory = Callable[..., nnx.Module]
+UnitFactory = Callable[..., nnx.Module]
+"""``(in_features, out_features, kernel_size, **options)``: ``conv``, ``ConvNorm`` or ``ConvNormReLU``."""
 
 
 def conv(
@@ -145,10 +147,10 @@ class PReLU(nnx.Module):
         return jnp.where(x > 0, x, self.slope[...].astype(x.dtype) * x)
 
 
-class ConvNormReLU(nnx.Module):
-    """Convolution, batch normalisation, ReLU: the unit of RSU blocks and of AFIU's fusion.
+class ConvNorm(nnx.Module):
+    """Convolution and batch normalisation: ``[b, h, w, in] -> [b, h2, w2, out]``.
 
-    ``[b, h, w, in] -> [b, h, w, out]``; ``options`` go to the convolution.
+    ``options`` go to the convolution.
     """
 
     def __init__(
@@ -166,7 +168,15 @@ class ConvNormReLU(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """``out`` channels at the stride's size."""
-        return nnx.relu(self.norm(self.conv(x)))
+        return self.norm(self.conv(x))
+
+
+class ConvNormReLU(ConvNorm):
+    """Convolution, batch normalisation, ReLU: the unit of RSU blocks and of AFIU's fusion."""
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """``out`` channels at the stride's size."""
+        return nnx.relu(super().__call__(x))
 
 
 def max_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
