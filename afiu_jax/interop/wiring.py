@@ -104,10 +104,11 @@ def _apply(primitive: str, values: list[_Value], found: list[Convolution]) -> _V
         return _Value(output=convolution, before=frozenset({convolution.path}))
     if primitive in _LAYOUT_ONLY:
         return first
-    before = frozenset().union(*(value.before for value in values))
     if first.output and others:
         if primitive == "add" and others[0].leaf == "bias" and others[0].module == first.output.path:
             return first
-        if primitive == "sub" and others[0].leaf == "mean":
+        if primitive == "mul" and others[0].leaf == "scale":
             first.output.norm = others[0].module
-    return _Value(before=before)
+    before = frozenset().union(*(value.before for value in values))
+    # A normalisation's scale over the root of its variance goes by the scale's name.
+    return _Value(parameter=first.parameter if primitive == "mul" else None, before=before)
