@@ -73,4 +73,5 @@ def test_numbers_of_the_published_graph(abstract):
 
 
 def test_small_learns():
-    assert loss_ratio("basnet") < 0.5
+    # At 64 pixels the deepest side maps, 2x2 enlarged, could not follow a mask's structure.
+    assert loss_ratio("basnet", side=96, batch_size=2) < 0.5
