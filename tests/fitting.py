@@ -4,6 +4,7 @@ import numpy as np
 import optax
 
 from afiu_jax import create_model
+from afiu_jax.layers import resize
 from afiu_jax.losses import DEFAULT_LOSS, LOSSES, binary_cross_entropy
 from afiu_jax.networks import NETWORKS
 from afiu_jax.training.state import create_state, graph_of
@@ -39,4 +40,6 @@ def _loss(name: str):
     """The network's own loss, or the cross-entropy of every map."""
     if name in DEFAULT_LOSS:
         return LOSSES[DEFAULT_LOSS[name]]
-    return lambda p, mask: sum(binary_cross_entropy(x, mask) for x in (p.logits, *p.side_logits))
+    return lambda p, mask: sum(
+        binary_cross_entropy(resize(x, mask.shape[1:3]), mask) for x in (p.logits, *p.side_logits)
+    )

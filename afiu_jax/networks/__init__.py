@@ -12,6 +12,7 @@ from afiu_jax.networks.basnet import BASNet
 from afiu_jax.networks.cpd import CPDVGG16, CPDRes50
 from afiu_jax.networks.minet import MINetRes50, MINetVGG16
 from afiu_jax.networks.prediction import Prediction
+from afiu_jax.networks.srm import SRM
 from afiu_jax.networks.sun import SUN
 from afiu_jax.networks.u2net import U2Net, U2NetP
 
@@ -22,6 +23,7 @@ NETWORKS: dict[str, type[nnx.Module]] = {
     "cpd_vgg16": CPDVGG16,
     "minet_res50": MINetRes50,
     "minet_vgg16": MINetVGG16,
+    "srm": SRM,
     "sun": SUN,
     "u2net": U2Net,
     "u2netp": U2NetP,

@@ -145,7 +145,7 @@ class _KeptLayer(nnx.Module):
 
 
 def _unused(deepest: int, c: int) -> nnx.Dict:
-    """What the published state dict holds besides: ResNet's classifier and layers that the original makes and never calls."""
+    """The rest of the published state dict: ResNet's classifier and layers that the original makes and never calls."""
 
     def unit() -> nnx.Dict:
         return nnx.Dict(conv=_KeptLayer(c // 4, c // 4, 3, 3), relu=_KeptLayer(c // 4, bias=False))
