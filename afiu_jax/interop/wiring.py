@@ -6,9 +6,10 @@ comes after the same ones as in ours.
 
 from dataclasses import dataclass
 
-import jax
 from flax import nnx
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal
+
+from afiu_jax.networks.program import evaluation_program, inner_program
 
 _LAYOUT_ONLY = {"convert_element_type", "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "copy"}
 
@@ -42,22 +43,6 @@ def convolutions(model: nnx.Module, side: int) -> list[Convolution]:
     return found
 
 
-def evaluation_program(model: nnx.Module, side: int) -> tuple[Jaxpr, nnx.State]:
-    """What a network computes in use, and its abstract state: the program's inputs in order, before the image.
-
-    Arguments as of ``convolutions``; the network itself is left as it is.
-    """
-    abstract = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)  # noqa: E731
-    graph, state = nnx.split(model)
-    state = jax.tree.map(abstract, state)
-    model = nnx.merge(graph, state)
-    model.eval()
-    graph = nnx.graphdef(model)
-    image = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
-    closed = jax.make_jaxpr(lambda state, image: nnx.merge(graph, state)(image))(state, image)
-    return closed.jaxpr, state
-
-
 @dataclass(frozen=True)
 class _Value:
     """What is known of an array of the program.
@@ -87,9 +72,8 @@ def _walk(program: Jaxpr, inputs: list[_Value], found: list[Convolution]) -> lis
     value_of = lambda atom: _Value() if isinstance(atom, Literal) else known.get(atom, _Value())  # noqa: E731
     for equation in program.eqns:
         values = [value_of(atom) for atom in equation.invars]
-        inner = next((p for p in equation.params.values() if isinstance(p, ClosedJaxpr)), None)
-        if inner is not None and len(inner.jaxpr.invars) == len(values):
-            outputs = _walk(inner.jaxpr, values, found)
+        if inner := inner_program(equation):
+            outputs = _walk(inner, values, found)
         else:
             outputs = [_apply(equation.primitive.name, values, found)] * len(equation.outvars)
         known.update(zip(equation.outvars, outputs, strict=True))
