@@ -37,8 +37,8 @@ class SRM(nnx.Module):
         channels: channels of the first convolution after a backbone or pyramid.
         compressed: channels that stages 2 and 3 see beside the scores.
         frozen_norm: normalise by running statistics in training, too, as the original does from ImageNet's weights
-            on. Off, since those weights are Caffe's own: from random or torchvision's there are no statistics to
-            freeze, and a network of frozen identities does not learn.
+            on. Off, since those weights are Caffe's own: random ones come with no statistics worth freezing, and
+            identities in their place would let pixels in 0…255 through as they are.
         dtype: compute type; weights stay float32.
         rngs: random streams for the initial weights: He, biases 0, as Caffe's "msra".
     """
