@@ -44,4 +44,4 @@ class LegalSizes:
         else:
             offsets = (f"{self.multiple}k{d:+d}" if d else f"{self.multiple}k" for d in {self.first: 0, self.last: 0})
             kind = f"heights and widths of {' to '.join(offsets)}"
-        return f"{kind}, at least {self.least}" if self.least > 1 else kind
+        return f"{kind} and at least {self.least}" if self.least > 1 else kind
