@@ -4,8 +4,7 @@ import numpy as np
 import optax
 
 from afiu_jax import create_model
-from afiu_jax.layers import resize
-from afiu_jax.losses import DEFAULT_LOSS, LOSSES, binary_cross_entropy
+from afiu_jax.losses import DEFAULT_LOSS, LOSSES
 from afiu_jax.networks import NETWORKS
 from afiu_jax.training.state import create_state, graph_of
 from afiu_jax.training.step import make_train_step
@@ -28,18 +27,9 @@ def loss_ratio(name: str, *, side: int = 64, steps: int = 30, batch_size: int = 
     model = create_model(name, **NETWORKS[name].presets["small"])
     optimizer = optax.adam(1e-3)
     state = create_state(model, optimizer)
-    train_step = make_train_step(graph_of(model, training=True), _loss(name), optimizer)
+    train_step = make_train_step(graph_of(model, training=True), LOSSES[DEFAULT_LOSS[name]], optimizer)
     losses = []
     for _ in range(steps):
         state, report = train_step(state, images, masks)
         losses.append(float(report.loss))
     return losses[-1] / losses[0]
-
-
-def _loss(name: str):
-    """The network's own loss, or the cross-entropy of every map."""
-    if name in DEFAULT_LOSS:
-        return LOSSES[DEFAULT_LOSS[name]]
-    return lambda p, mask: sum(
-        binary_cross_entropy(resize(x, mask.shape[1:3]), mask) for x in (p.logits, *p.side_logits)
-    )
