@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 
 import optax
@@ -92,11 +92,16 @@ def modules_table(report: Report, model: nnx.Module) -> Table:
     table.add_column("arrays", justify="right")
     table.add_column("numbers", justify="right")
     for module in vars(model):
-        if keys := groups.get(module):
-            common = os.path.commonprefix(list(keys))
-            prefix = common if common in keys else common.rpartition(".")[0]
-            table.add_row(f"{prefix}.…", f"{module}.…", f"{len(keys)}", f"{sum(sizes[path] for path in keys.values()):,}")
+        if places := groups.get(module):
+            numbers = sum(sizes[path] for path in places.values())
+            table.add_row(_common_name(list(places)), module, str(len(places)), f"{numbers:,}")
     return table
+
+
+def _common_name(keys: list[str]) -> str:
+    """The modules that all keys begin with; else the first key's, of several."""
+    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*(key.split(".") for key in keys), strict=False))
+    return ".".join(parts[0] for parts in shared) or f"{keys[0].partition('.')[0]}, …"
 
 
 def _write(out: Path, model: nnx.Module, config: Resolved) -> None:

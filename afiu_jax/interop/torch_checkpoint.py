@@ -20,7 +20,7 @@ class Report:
     Attributes:
         source: the file.
         loaded: our dotted path of every array that was loaded, by published key.
-        kept: keys among them that no output depends on; the original has them, too.
+        kept: sizes of those that no output depends on, in the original either, by published key.
         counters: keys that were passed over: PyTorch's counts of training batches.
         folded: our paths of the normalisations that the file had folded into the convolutions before them; they are
             the identity now, and training would undo it.
@@ -28,7 +28,7 @@ class Report:
 
     source: str
     loaded: Mapping[str, str]
-    kept: tuple[str, ...]
+    kept: Mapping[str, int]
     counters: tuple[str, ...]
     folded: tuple[str, ...]
 
@@ -36,7 +36,8 @@ class Report:
         """The counts in one line."""
         parts = [f"loaded {len(self.loaded)} arrays"]
         if self.kept:
-            parts.append(f"{len(self.kept)} of them dead in the original and kept as they are")
+            numbers = sum(self.kept.values())
+            parts.append(f"{len(self.kept)} of them ({numbers:,} numbers) dead in the original and kept as they are")
         if self.counters:
             parts.append(f"passed over {len(self.counters)} counters of batches")
         if self.folded:
@@ -78,7 +79,7 @@ def load_torch_checkpoint(model: nnx.Module, path_or_state_dict: str | Path | Ma
     return Report(
         source,
         loaded={entry.key: entry.path for entry in places},
-        kept=tuple(entry.key for entry in places if isinstance(entry.variable, Kept)),
+        kept={entry.key: entry.variable.size for entry in places if isinstance(entry.variable, Kept)},
         counters=tuple(key for key in arrays if is_counter(key)),
         folded=folded,
     )

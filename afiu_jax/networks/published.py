@@ -48,8 +48,7 @@ PUBLISHED = {
         "SUN (SUCA)",
         "Li et al., IEEE Transactions on Multimedia 2020",
         256,
-        "state dict of github.com/silencedog/Stacked-U-shape-Network-with-Channel-wise-Attention-"
-        "for-Salient-Object-Detection",
+        "state dict of SUCA of github.com/silencedog",
     ),
 }
 """By the key in ``NETWORKS``."""

@@ -85,7 +85,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     start = load_model(init_from) if init_from and not has_checkpoints(workdir) else None
     if start:
         match(start, abstract, name)
-        _check_normalization(start.config, config, console)
+        _check_start(start.config, config, console)
     num_steps = _num_steps(config)
 
     console.print(f"devices: {_devices()}   workdir: {workdir}")
@@ -285,11 +285,17 @@ def _open_data(config: Resolved, console: Console) -> tuple[Source, Source]:
     return tuple(sources)
 
 
-def _check_normalization(old: Resolved, new: Resolved, console: Console) -> None:
+def _check_start(old: Resolved, new: Resolved, console: Console) -> None:
     before, now = old["data"]["normalize"], new["data"]["normalize"]
     if before != now:
         console.print(
             f"warning: --init_from was trained with data.normalize={before}, this run uses {now}", style="yellow"
+        )
+    if old.get("imported", {}).get("untrainable"):
+        console.print(
+            "warning: the file that --init_from was imported from had its batch normalisations folded, and training "
+            "undoes that: import it again with --calibrate PHOTOS",
+            style="yellow",
         )
 
 

@@ -8,8 +8,9 @@ A file may also have
 
 - ``statistics_name(model, path) -> str``, where running statistics have a name of their own, apart from scale and
   bias: Caffe's BatchNorm and Scale layers. Such networks have no ``num_batches_tracked``.
-- ``backbone_name(key) -> str | None``: the key of torchvision's ImageNet network whose array belongs at the published
-  key ``key``; None outside the backbone. Its constant ``BACKBONE`` says which network that is: ``ResNet-50``.
+- ``BACKBONE``, which ImageNet network the backbone is, and ``backbone_name(key) -> str | None``: the key of
+  torchvision's (and timm's) array that belongs at the published key ``key``; None outside the backbone. Without the
+  function, there is no such file.
 """
 
 from importlib import import_module
