@@ -118,5 +118,6 @@ READERS: dict[str, Callable[[Path], object]] = {
     ".npz": _read_npz,
     ".pth": _read_torch,
     ".pt": _read_torch,
+    ".tar": _read_torch,  # .pth.tar
 }
 """What reads a file, by its suffix."""
