@@ -157,7 +157,7 @@ class ConvNorm(nnx.Module):
         self,
         in_features: int,
         out_features: int,
-        kernel_size: int = 3,
+        kernel_size: int | tuple[int, int] = 3,
         *,
         conv: ConvFactory,
         norm: NormFactory,

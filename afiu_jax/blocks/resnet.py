@@ -157,10 +157,10 @@ def level_channels(width: int = 64) -> tuple[int, ...]:
     return (width, *(width * 2**i * Bottleneck.expansion for i in range(4)))
 
 
-def run_levels(levels: tuple[nnx.Module, ...], image: Float[Array, "b h w 3"]) -> list[jnp.ndarray]:
-    """Features of every level, each computed from the one before."""
+def run_levels(levels: tuple[nnx.Module, ...], x: Float[Array, "b h w c"]) -> list[jnp.ndarray]:
+    """Features of every level, each computed from the one before, the first from ``x``."""
     features = []
     for level in levels:
-        image = level(image)
-        features.append(image)
+        x = level(x)
+        features.append(x)
     return features

@@ -24,9 +24,9 @@ from afiu_jax.networks.sizes import LegalSizes
 
 LEVELS = (1, 2, 3, 4, 5)
 
-SMALL_RES50 = {"width": 16, "depths": (1, 2, 2, 1), "channels": 16, "aim_mid_cap": 32}
-SMALL_VGG16 = {"width": 16, "channels": 16, "aim_mid_cap": 32}
-"""The same graphs with 1.6 and 1.5 million parameters, for CPUs."""
+SMALL_RES50 = {"width": 8, "depths": (1, 2, 2, 1), "aim_mid_cap": 16}
+SMALL_VGG16 = {"width": 8, "channels": 48, "aim_mid_cap": 32}
+"""The same graphs with 1.6 and 1.1 million parameters, for CPUs."""
 
 
 class MINet(nnx.Module):
