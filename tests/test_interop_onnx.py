@@ -11,10 +11,14 @@ from flax import nnx
 
 from afiu_jax import create_model
 from afiu_jax.errors import UserError
+from afiu_jax.evaluation import evaluate
+from afiu_jax.inference import Predictor
 from afiu_jax.interop import load_torch_checkpoint
 from afiu_jax.interop.calibrate import calibrate
+from afiu_jax.interop.importing import import_weights
 from input_pipeline.loader import Preparation
 from input_pipeline.photos import Photos
+from input_pipeline.sources import Spec, open_source
 
 SHARED = ROOT.parent / "shared"
 FILE = SHARED / "weights" / "u2netp.onnx"
@@ -68,6 +72,26 @@ def test_the_file_and_the_network_give_the_same_seven_maps(u2netp, maps):
         theirs = session.run(None, {"input.1": image.transpose(2, 0, 1)[None]})
         for found, expected in zip(maps(u2netp[0], image), theirs, strict=True):
             np.testing.assert_allclose(found, expected[0, 0], atol=1e-4, rtol=0)
+
+
+@needs_file
+@pytest.mark.slow
+def test_scores_on_sed2_are_those_of_the_file(tmp_path):
+    """100 photos as ``afiu import-weights`` and ``afiu evaluate`` score them, beside the maps of onnxruntime."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(FILE, providers=["CPUExecutionProvider"])
+    import_weights("u2netp", FILE, tmp_path / "run")
+    sed2 = open_source(Spec("folder", str(SHARED / "data" / "sed2")), "salient")
+    ours, theirs = Predictor(tmp_path / "run"), Predictor(tmp_path / "run", batch_size=1)
+
+    def run_file(params, statistics, images):
+        (maps,) = session.run(["1959"], {"input.1": images.transpose(0, 3, 1, 2)})
+        return maps.transpose(0, 2, 3, 1)
+
+    theirs._predict = run_file
+    expected = evaluate(theirs, sed2)
+    for name, score in evaluate(ours, sed2).items():
+        assert abs(score - expected[name]) <= 1e-3, name
 
 
 @needs_file
