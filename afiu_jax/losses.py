@@ -113,7 +113,7 @@ def deep_supervision(*terms: Term, final_weight: float = 1.0) -> Loss:
     return loss
 
 
-def _fit(logits: Maps, mask: Maps) -> Maps:
+def _fit(logits: Float[Array, "b h w 1"], mask: Float[Array, "b h2 w2 1"]) -> Float[Array, "b h2 w2 1"]:
     return resize(logits.astype(jnp.float32), mask.shape[1:3])
 
 

@@ -15,4 +15,3 @@ class Prediction(NamedTuple):
 
     logits: Float[Array, "b h w 1"]
     side_logits: tuple[Float[Array, "b _h _w 1"], ...] = ()
-

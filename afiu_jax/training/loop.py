@@ -28,9 +28,10 @@ from afiu_jax.networks import NETWORKS, create_model
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints, load_model, match, transfer
 from afiu_jax.training.config import Resolved, differences, resolve
 from afiu_jax.training.logging import Clock, LiveLine, MetricsLog
+from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.signals import StopRequest
-from afiu_jax.training.state import TrainState, create_optimizer, create_state, graph_of
+from afiu_jax.training.state import TrainState, create_state, graph_of
 from afiu_jax.training.step import Report, TrainStep, make_predict_step, make_train_step
 from input_pipeline.loader import Batch, eval_batches, train_batches
 from input_pipeline.records import Source
@@ -99,7 +100,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
 
     workdir.mkdir(parents=True, exist_ok=True)
-    optimizer = create_optimizer(config)
+    optimizer = create_optimizer(config, _steps_per_epoch(config))
     state = jax.device_put(create_state(model, optimizer), _replicated())
     graphs = {mode: graph_of(model, training=mode == "train") for mode in ("train", "use")}
     del model  # its arrays are the state's now, and a step gives their memory away
@@ -257,11 +258,14 @@ def _abstract_model(name: str, options: dict) -> nnx.Module:
 
 
 def _check_sizes(config: Resolved) -> None:
-    side, name = config["data"]["image_size"], config["model"]["name"]
-    try:
-        NETWORKS[name].sizes.require((side, side), name)
-    except ValueError as error:
-        raise UserError(f"data.image_size is {side}: {error}") from error
+    name = config["model"]["name"]
+    for key in ("image_size", "random_crop"):
+        side = config["data"][key]
+        try:
+            if side or key == "image_size":
+                NETWORKS[name].sizes.require((side, side), name)
+        except ValueError as error:
+            raise UserError(f"data.{key} is {side}: {error}") from error
     if config["train"]["batch_size"] % jax.device_count():
         raise UserError(
             f"train.batch_size is {config['train']['batch_size']}; it must be a multiple of the "
@@ -302,7 +306,11 @@ def _check_start(old: Resolved, new: Resolved, console: Console) -> None:
 def _num_steps(config: Resolved) -> int:
     """Steps of the run; an epoch has as many whole batches as the data gives."""
     train = config["train"]
-    return train["num_steps"] or train["num_epochs"] * max(1, config["records"] // train["batch_size"])
+    return train["num_steps"] or train["num_epochs"] * _steps_per_epoch(config)
+
+
+def _steps_per_epoch(config: Resolved) -> int:
+    return max(1, config["records"] // config["train"]["batch_size"])
 
 
 def _train_batches(source: Source, config: Resolved, position: int) -> Iterator[Batch]:
@@ -311,7 +319,9 @@ def _train_batches(source: Source, config: Resolved, position: int) -> Iterator[
         source,
         preparation_of(config),
         batch_size=config["train"]["batch_size"],
-        augment=Augment(data["vertical_flip"], data["horizontal_flip"], data["color_jitter"]),
+        augment=Augment(
+            data["vertical_flip"], data["horizontal_flip"], data["color_jitter"], data["rotation"], data["random_crop"]
+        ),
         seed=config["seed"],
         start_step=position,
         workers=data["workers"],
