@@ -131,6 +131,43 @@ def report(
     )  # fmt: skip
 
 
+@app.command()
+def models() -> None:
+    """The networks: parameters, GFLOPs, legal image sizes, papers, and which weights can be imported."""
+    from afiu_jax.networks.catalogue import networks_table
+
+    open_console().print(networks_table())
+
+
+@app.command("import-weights")
+def import_weights(
+    model: Annotated[str, typer.Option(help="The network, see afiu models.")],
+    source: Annotated[Path, typer.Option("--from", help="File: .pth, .pt, .safetensors, .npz or .onnx.")],
+    out: Annotated[Path, typer.Option(help="Work directory to make, for --checkpoint and --init_from.")],
+    preset: Annotated[str, typer.Option(help="The network's preset, for weights that were exported here.")] = "",
+    calibrate: Annotated[Path | None, typer.Option(help="Photos for the statistics that a file had folded.")] = None,
+) -> None:
+    """Makes a checkpoint of published PyTorch weights."""
+    from afiu_jax.interop.importing import import_weights
+
+    import_weights(model, source, out, preset=preset, photos=calibrate)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[str, typer.Option(help="A run's workdir (its best checkpoint, else last) or a step.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file.")],
+    to: Annotated[str, typer.Option("--format", help="safetensors: the state dict in the published names.")] = (
+        "safetensors"
+    ),
+) -> None:
+    """Writes a network into a file for other programs."""
+    from afiu_jax.export import export
+
+    saved = export(checkpoint, out, to)
+    open_console().print(f"wrote {out}: {saved.config['model']['name']} of {saved.path}")
+
+
 @data_app.command("list")
 def list_data() -> None:
     """The data sets that can be prepared."""

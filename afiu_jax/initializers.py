@@ -45,6 +45,21 @@ class Normal:
         return random.standard_normal(shape, np.float32) * np.float32(self.std)
 
 
+@dataclass(frozen=True)
+class Constant:
+    """``value`` everywhere; an initializer ``(key, shape, dtype) -> array``."""
+
+    value: float
+
+    def __call__(self, key: jax.Array | None, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        """One array."""
+        return jnp.full(shape, self.value, dtype)
+
+    def on_host(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The same from NumPy, float32."""
+        return np.full(shape, self.value, np.float32)
+
+
 class Keys:
     """Stands in for ``nnx.Rngs``, whose counter, a variable, makes tracing quadratic in the number of layers."""
 

@@ -17,53 +17,61 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32
 
-from afiu_jax.initializers import Normal, Streams, Uniform
+from afiu_jax.initializers import Constant, Normal, Streams, Uniform
 
 ConvFactory = Callable[..., nnx.Conv]
 NormFactory = Callable[..., nnx.Module]
+UnitFactory = Callable[..., nnx.Module]
+"""``(in_features, out_features, kernel_size, **options)``: ``conv``, ``ConvNorm`` or ``ConvNormReLU``."""
 
 
 def conv(
     in_features: int,
     out_features: int,
-    kernel_size: int,
+    kernel_size: int | tuple[int, int],
     *,
     stride: int = 1,
     dilation: int = 1,
     bias: bool = True,
-    init: Literal["torch", "he_fan_out"] = "torch",
+    init: Literal["torch", "he_fan_in", "he_fan_out"] | float = "torch",
+    bias_value: float | None = None,
     dtype: str = "float32",
     rngs: Streams,
 ) -> nnx.Conv:
-    """Square convolution padded by ``dilation * (kernel_size - 1) / 2`` on every side.
+    """Convolution padded by ``dilation * (side of the kernel - 1) / 2`` on both ends of either axis.
 
     Args:
         in_features: channels of the input.
         out_features: channels of the output.
-        kernel_size: odd side length of the kernel.
+        kernel_size: odd side of a square kernel, or odd height and width.
         stride: step of the kernel, in pixels.
         dilation: distance between kernel taps, in pixels.
         bias: whether a bias is added.
-        init: ``torch``: kernel and bias uniform within ±1/sqrt(fan_in), PyTorch's default; ``he_fan_out``: normal
-            with variance 2/fan_out, as ResNet-50 was published (He et al. 2015).
+        init: ``torch``: kernel and bias uniform within ±1/sqrt(fan_in), PyTorch's default; ``he_fan_in`` and
+            ``he_fan_out``: normal with variance 2/fan_in or, as ResNet-50 was published, 2/fan_out (He et al. 2015);
+            or a number: normal with this standard deviation.
+        bias_value: initial value of the bias; None: uniform within ±1/sqrt(fan_in).
         dtype: compute type; weights stay float32.
         rngs: random streams of the network.
     """
-    fan_in, fan_out = in_features * kernel_size**2, out_features * kernel_size**2
+    height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    fan_in, fan_out = in_features * height * width, out_features * height * width
     bound = Uniform(fan_in**-0.5)
-    kernel_init = bound if init == "torch" else Normal((2 / fan_out) ** 0.5)
+    he = {"he_fan_in": Normal((2 / fan_in) ** 0.5), "he_fan_out": Normal((2 / fan_out) ** 0.5)}
+    kernel_init = Normal(init) if isinstance(init, float) else {"torch": bound, **he}[init]
+    bias_init = bound if bias_value is None else Constant(bias_value)
     return nnx.Conv(
         in_features,
         out_features,
-        (kernel_size, kernel_size),
+        (height, width),
         strides=stride,
         kernel_dilation=dilation,
-        padding=dilation * (kernel_size - 1) // 2,
+        padding=[(dilation * (side - 1) // 2,) * 2 for side in (height, width)],
         use_bias=bias,
         kernel_init=kernel_init,
-        bias_init=bound,
+        bias_init=bias_init,
         kernel_metadata={"initializer": kernel_init},
-        bias_metadata={"initializer": bound},
+        bias_metadata={"initializer": bias_init},
         dtype=jnp.dtype(dtype),
         rngs=rngs,
     )
@@ -79,38 +87,77 @@ class BatchNorm(nnx.BatchNorm):
     half of the time to the first step.
     """
 
+    def __init__(self, features: int, *, frozen: bool = False, **options):
+        super().__init__(features, **options)
+        self.frozen = frozen
+
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
         """Normalised by the batch's statistics in training, by the running ones in use."""
-        if self.use_running_average:
-            mean, var = self.mean[...], self.var[...]
-        else:
-            wide = x.astype(jnp.float32)
-            axes = tuple(range(x.ndim - 1))
-            mean = wide.mean(axes)
-            var = jnp.square(wide - mean).mean(axes)
-            for running, value in ((self.mean, mean), (self.var, var)):
-                old = running.get_value()
-                running.set_value(self.momentum * old + (1 - self.momentum) * jax.lax.stop_gradient(value))
-        scale = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
-        return ((x - mean) * scale + self.bias[...]).astype(self.dtype)
+        if self.use_running_average or self.frozen:
+            scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
+            return (x * scale + (self.bias[...] - self.mean[...] * scale)).astype(self.dtype)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        axes = tuple(range(x.ndim - 1))
+        mean = wide.mean(axes)
+        var = jnp.square(wide - mean).mean(axes)
+        for running, value in ((self.mean, mean), (self.var, var)):
+            old = running.get_value()
+            running.set_value(self.momentum * old + (1 - self.momentum) * jax.lax.stop_gradient(value))
+        return ((x - mean) * (self.scale[...] * jax.lax.rsqrt(var + self.epsilon)) + self.bias[...]).astype(self.dtype)
 
 
-def batch_norm(features: int, *, dtype: str = "float32", rngs: Streams) -> BatchNorm:
-    """``BatchNorm`` of as many channels, whose output has the compute type ``dtype``."""
-    return BatchNorm(features, momentum=0.9, epsilon=1e-5, dtype=jnp.dtype(dtype), rngs=rngs)
+def batch_norm(
+    features: int, *, bias_value: float = 0.0, frozen: bool = False, dtype: str = "float32", rngs: Streams
+) -> BatchNorm:
+    """``BatchNorm`` of as many channels.
+
+    Args:
+        features: channels of the input.
+        bias_value: initial value of the bias.
+        frozen: normalise by the running statistics in training, too, and leave them as they are.
+        dtype: compute type of the output.
+        rngs: random streams of the network.
+    """
+    init = Constant(bias_value)
+    return BatchNorm(
+        features,
+        frozen=frozen,
+        momentum=0.9,
+        epsilon=1e-5,
+        bias_init=init,
+        bias_metadata={"initializer": init},
+        dtype=jnp.dtype(dtype),
+        rngs=rngs,
+    )
 
 
-class ConvNormReLU(nnx.Module):
-    """Convolution, batch normalisation, ReLU: the unit of RSU blocks and of AFIU's fusion.
+class Kept(nnx.BatchStat):
+    """A published array that no output depends on: kept verbatim, so that a state dict comes back whole."""
 
-    ``[b, h, w, in] -> [b, h, w, out]``; ``options`` go to the convolution.
+
+class PReLU(nnx.Module):
+    """``max(x, 0) + slope · min(x, 0)`` with a slope for every channel, .25 at first (He et al. 2015)."""
+
+    def __init__(self, features: int):
+        init = Constant(0.25)
+        self.slope = nnx.Param(init(None, (features,)), initializer=init)
+
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
+        """Like the input."""
+        return jnp.where(x > 0, x, self.slope[...].astype(x.dtype) * x)
+
+
+class ConvNorm(nnx.Module):
+    """Convolution and batch normalisation: ``[b, h, w, in] -> [b, h2, w2, out]``.
+
+    ``options`` go to the convolution.
     """
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
-        kernel_size: int = 3,
+        kernel_size: int | tuple[int, int] = 3,
         *,
         conv: ConvFactory,
         norm: NormFactory,
@@ -121,7 +168,20 @@ class ConvNormReLU(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """``out`` channels at the stride's size."""
-        return nnx.relu(self.norm(self.conv(x)))
+        return self.norm(self.conv(x))
+
+
+class ConvNormReLU(ConvNorm):
+    """Convolution, batch normalisation, ReLU: the unit of RSU blocks and of AFIU's fusion."""
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """``out`` channels at the stride's size."""
+        return nnx.relu(super().__call__(x))
+
+
+def max_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """3×3 max-pooling, stride 2, with a border of one pixel: the one after ResNet's first convolution."""
+    return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
 def max_pool_ceil(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
@@ -141,6 +201,7 @@ def resize(
     method: Literal["bilinear", "nearest"] = "bilinear",
     *,
     antialias: bool = False,
+    align_corners: bool = False,
 ) -> Float[Array, "b h2 w2 c"]:
     """Resizes the two image axes; the only resize of this package.
 
@@ -153,21 +214,23 @@ def resize(
         size: new height and width, in pixels.
         method: interpolation.
         antialias: when shrinking, widen the bilinear kernel by the factor. Off, as in PyTorch.
+        align_corners: bilinear between the centres of the corner pixels, which stay where they are, as in Caffe and in
+            PyTorch's ``align_corners=True``.
     """
     for axis, length in zip((1, 2), size, strict=True):
         if x.shape[axis] != length:
-            weights = interpolation_matrix(x.shape[axis], length, method, antialias)
+            weights = interpolation_matrix(x.shape[axis], length, method, antialias, align_corners)
             x = jnp.moveaxis(jnp.tensordot(x, weights.astype(x.dtype), axes=(axis, 1)), -1, axis)
     return x
 
 
 @lru_cache(maxsize=256)
 def interpolation_matrix(
-    old: int, new: int, method: str = "bilinear", antialias: bool = False
+    old: int, new: int, method: str = "bilinear", antialias: bool = False, align_corners: bool = False
 ) -> Float32[np.ndarray, "new old"]:
     """What ``resize`` multiplies one axis by: row i holds the weights of the old pixels in new pixel i, sum 1."""
     scale = old / new
-    centre = (np.arange(new) + 0.5) * scale - 0.5
+    centre = np.arange(new) * (old - 1) / max(new - 1, 1) if align_corners else (np.arange(new) + 0.5) * scale - 0.5
     if method == "nearest":
         return np.eye(old, dtype=np.float32)[np.floor(centre + 0.5 - 1e-6).astype(int).clip(0, old - 1)]
     support = max(scale, 1.0) if antialias else 1.0

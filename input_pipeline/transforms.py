@@ -16,7 +16,6 @@ from input_pipeline.records import Record
 Normalization = Literal["imagenet", "max-imagenet", "bgr255"]
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _STD = np.array([0.229, 0.224, 0.225], np.float32)
-_BGR_MEAN = np.array([104.00699, 116.66877, 122.67892], np.float32)  # the Caffe models' ImageNet mean
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -29,22 +28,40 @@ class Augment:
         horizontal_flip: probability that the columns are reversed, 0–1.
         color_jitter: brightness, contrast and saturation are each multiplied by a factor drawn uniformly from
             ``1 ± color_jitter``, in random order; 0 turns it off.
+        rotation: largest angle of a rotation either way, in degrees; what comes into view is black (MINet).
+        crop: side of a square that is cut out at a random place; 0 keeps the whole picture (U²-Net, BASNet).
     """
 
     vertical_flip: float = 0.5
     horizontal_flip: float = 0.0
     color_jitter: float = 0.1
+    rotation: float = 0.0
+    crop: int = 0
 
     def __call__(self, record: Record, random: np.random.Generator) -> Record:
-        """A changed copy of the record; the mask follows the flips."""
+        """A changed copy of the record; the mask follows the flips, the rotation and the crop."""
         image, mask = record["image"], record["mask"]
+        if self.crop:
+            top, left = (int(random.integers(side - self.crop + 1)) for side in mask.shape)
+            image, mask = (x[top : top + self.crop, left : left + self.crop] for x in (image, mask))
         if random.random() < self.vertical_flip:
             image, mask = image[::-1], mask[::-1]
         if random.random() < self.horizontal_flip:
             image, mask = image[:, ::-1], mask[:, ::-1]
+        if self.rotation:
+            image, mask = rotate(image, mask, random.uniform(-self.rotation, self.rotation))
         if self.color_jitter:
             image = jitter(image, self.color_jitter, random)
         return {**record, "image": image, "mask": mask}
+
+
+def rotate(
+    image: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], angle: float
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+    """Both turned about their centre by ``angle`` degrees; the image bilinearly, the mask by its nearest pixels."""
+    modes = (Image.Resampling.BILINEAR, Image.Resampling.NEAREST)
+    pictures = (Image.fromarray(np.ascontiguousarray(x)) for x in (image, mask))
+    return tuple(np.asarray(p.rotate(angle, mode)) for p, mode in zip(pictures, modes, strict=True))
 
 
 def jitter(
@@ -82,11 +99,11 @@ def normalize(image: UInt8[np.ndarray, "h w 3"], how: Normalization) -> Float32[
     """The float image that a network expects.
 
     ``imagenet``: 0–1, then ImageNet's mean and standard deviation; ``max-imagenet``: divided by the picture's own
-    maximum in place of 255 (U²-Net); ``bgr255``: blue, green, red in 0–255 less their mean (Caffe models).
+    maximum in place of 255 (U²-Net); ``bgr255``: blue, green, red in 0–255 as they are (SRM normalises them itself).
     """
     x = image.astype(np.float32)
     if how == "bgr255":
-        return x[..., ::-1] - _BGR_MEAN
+        return x[..., ::-1]
     peak = max(float(x.max()), 1.0) if how == "max-imagenet" else 255.0
     return (x / np.float32(peak) - _MEAN) / _STD
 

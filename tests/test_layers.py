@@ -27,6 +27,15 @@ def test_conv_pads_both_sides_alike(kernel, stride, dilation):
     np.testing.assert_allclose(layer(x)[0, ..., 0], full, atol=1e-5)
 
 
+def test_conv_with_a_flat_kernel():
+    layer = conv(1, 1, (1, 5), rngs=RNGS)
+    x = image(1, 6, 8, 1)
+    assert layer.kernel.shape == (1, 5, 1, 1)
+    assert jnp.abs(layer.kernel[...]).max() <= 5**-0.5
+    expected = signal.correlate2d(x[0, ..., 0], layer.kernel[..., 0, 0], mode="same") + layer.bias[0]
+    np.testing.assert_allclose(layer(x)[0, ..., 0], expected, atol=1e-5)
+
+
 def test_initial_weights_have_the_declared_spread():
     kernel = conv(64, 32, 3, rngs=RNGS).kernel[...]
     bound = (64 * 9) ** -0.5
@@ -34,6 +43,9 @@ def test_initial_weights_have_the_declared_spread():
     np.testing.assert_allclose(kernel.std(), bound / 3**0.5, rtol=0.02)
     kernel = conv(64, 32, 3, init="he_fan_out", rngs=RNGS).kernel[...]
     np.testing.assert_allclose(kernel.std(), (2 / (32 * 9)) ** 0.5, rtol=0.02)
+    layer = conv(64, 32, 3, init=0.01, bias_value=0.0, rngs=RNGS)
+    np.testing.assert_allclose(layer.kernel[...].std(), 0.01, rtol=0.02)
+    assert not layer.bias[...].any()
 
 
 def test_batch_norm_uses_pytorchs_constants():
@@ -62,6 +74,16 @@ def test_bilinear_resize_is_align_corners_false(h, w, h2, w2):
     rows, columns = (np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1) for old, new in ((h, h2), (w, w2)))
     expected = ndimage.map_coordinates(x, np.meshgrid(rows, columns, indexing="ij"), order=1)
     np.testing.assert_allclose(resize(jnp.asarray(x)[None, ..., None], (h2, w2))[0, ..., 0], expected, atol=1e-5)
+
+
+def test_resize_with_aligned_corners():
+    enlarge = partial(resize, align_corners=True)
+    x = jnp.array([[0.0, 3.0, 9.0], [4.0, 7.0, 13.0]])[None, ..., None]
+    np.testing.assert_allclose(enlarge(x, (2, 5))[0, 0, :, 0], [0, 1.5, 3, 6, 9])
+    np.testing.assert_allclose(enlarge(x, (5, 3))[0, :, 0, 0], [0, 1, 2, 3, 4])
+    np.testing.assert_allclose(enlarge(x, (4, 7))[0, 3, :, 0], [4, 5, 6, 7, 9, 11, 13], rtol=1e-6)
+    np.testing.assert_array_equal(enlarge(x, (1, 1))[0, 0, 0, 0], 0)
+    np.testing.assert_array_equal(enlarge(x[:, :1, :1], (2, 2)), jnp.zeros((1, 2, 2, 1)))
 
 
 def test_antialiased_resize_is_jaxs():

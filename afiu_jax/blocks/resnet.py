@@ -10,7 +10,8 @@ E4     conv4_x (6)                                 16      1024
 E5     conv5_x (3)                                 32      2048
 =====  ==========================================  ======  ========
 
-The stride of a bottleneck sits on its 3×3 convolution (the "v1.5" of torchvision).
+The stride of a bottleneck sits on its 3×3 convolution (the "v1.5" of torchvision). ResNet-34 has the same levels with
+``BasicBlock`` in place of bottlenecks.
 """
 
 from functools import partial
@@ -19,19 +20,53 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory
+from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, max_pool_3x3
 
-EXPANSION = 4
+
+class BasicBlock(nnx.Module):
+    """3×3 (strided), 3×3, plus the (projected) input: the block of ResNet-18 and ResNet-34.
+
+    Its initial weights are those of the factory ``conv``, since networks also use it outside a pretrained ResNet.
+    """
+
+    expansion = 1
+
+    def __init__(self, in_features: int, width: int, *, stride: int = 1, conv: ConvFactory, norm: NormFactory):
+        conv = partial(conv, bias=False)
+        self.conv1, self.bn1 = conv(in_features, width, 3, stride=stride), norm(width)
+        self.conv2, self.bn2 = conv(width, width, 3), norm(width)
+        self.projected = stride != 1 or in_features != width
+        if self.projected:
+            self.downsample_conv = conv(in_features, width, 1, stride=stride)
+            self.downsample_bn = norm(width)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """``width`` channels at the stride's size."""
+        y = nnx.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        shortcut = self.downsample_bn(self.downsample_conv(x)) if self.projected else x
+        return nnx.relu(y + shortcut)
 
 
 class Bottleneck(nnx.Module):
-    """1×1 reduce, 3×3 (strided), 1×1 expand by 4, plus the (projected) input."""
+    """1×1 reduce, 3×3 (strided or dilated), 1×1 expand by 4, plus the (projected) input."""
 
-    def __init__(self, in_features: int, width: int, *, stride: int = 1, conv: ConvFactory, norm: NormFactory):
+    expansion = 4
+
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        conv: ConvFactory,
+        norm: NormFactory,
+    ):
         conv = partial(conv, bias=False, init="he_fan_out")
-        out_features = width * EXPANSION
+        out_features = width * self.expansion
         self.conv1, self.bn1 = conv(in_features, width, 1), norm(width)
-        self.conv2, self.bn2 = conv(width, width, 3, stride=stride), norm(width)
+        self.conv2, self.bn2 = conv(width, width, 3, stride=stride, dilation=dilation), norm(width)
         self.conv3, self.bn3 = conv(width, out_features, 1), norm(out_features)
         self.projected = stride != 1 or in_features != out_features
         if self.projected:
@@ -48,7 +83,17 @@ class Bottleneck(nnx.Module):
 
 
 class Level(nnx.Module):
-    """A row of bottlenecks, the first of them strided; E2 pools first and is not strided."""
+    """A row of residual blocks, the first of them strided; E2 pools first and is not strided.
+
+    Args:
+        in_features: channels of the input.
+        width: channels inside the blocks; the output has ``block.expansion`` times as many.
+        depth: number of blocks.
+        stride: stride of the first block.
+        pool: 3×3 max-pooling, stride 2, comes first.
+        block: ``Bottleneck`` or ``BasicBlock``.
+        options: of every block, such as the ``dilation`` of bottlenecks and the bound factories ``conv`` and ``norm``.
+    """
 
     def __init__(
         self,
@@ -58,17 +103,16 @@ class Level(nnx.Module):
         *,
         stride: int,
         pool: bool = False,
-        conv: ConvFactory,
-        norm: NormFactory,
+        block: type[BasicBlock] | type[Bottleneck] = Bottleneck,
+        **options,
     ):
         self.pool = pool
         self.blocks = nnx.List(
-            Bottleneck(
-                in_features if i == 0 else width * EXPANSION,
+            block(
+                in_features if i == 0 else width * block.expansion,
                 width,
                 stride=stride if i == 0 else 1,
-                conv=conv,
-                norm=norm,
+                **options,
             )
             for i in range(depth)
         )
@@ -76,7 +120,7 @@ class Level(nnx.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         """The level's features, at half the size."""
         if self.pool:
-            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool_3x3(x)
         for block in self.blocks:
             x = block(x)
         return x
@@ -104,19 +148,19 @@ def resnet_levels(
         levels.append(
             Level(in_features, level_width, depth, stride=1 if i == 0 else 2, pool=i == 0, conv=conv, norm=norm)
         )
-        in_features = level_width * EXPANSION
+        in_features = level_width * Bottleneck.expansion
     return tuple(levels)
 
 
 def level_channels(width: int = 64) -> tuple[int, ...]:
     """Channels of E1…E5 for a stem of ``width`` channels."""
-    return (width, *(width * 2**i * EXPANSION for i in range(4)))
+    return (width, *(width * 2**i * Bottleneck.expansion for i in range(4)))
 
 
-def run_levels(levels: tuple[nnx.Module, ...], image: Float[Array, "b h w 3"]) -> list[jnp.ndarray]:
-    """Features of every level, each computed from the one before."""
+def run_levels(levels: tuple[nnx.Module, ...], x: Float[Array, "b h w c"]) -> list[jnp.ndarray]:
+    """Features of every level, each computed from the one before, the first from ``x``."""
     features = []
     for level in levels:
-        image = level(image)
-        features.append(image)
+        x = level(x)
+        features.append(x)
     return features

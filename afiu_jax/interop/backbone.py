@@ -1,74 +1,58 @@
-"""ImageNet weights for the backbone, ``config.model.backbone_weights``."""
+"""ImageNet weights for the backbone of a network, ``config.model.backbone_weights``."""
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from afiu_jax.errors import UserError
-
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+from afiu_jax.interop.layout import entries, is_counter
+from afiu_jax.interop.names import names_of, network_name
+from afiu_jax.interop.readers import read_state_dict
 
 
 def load_backbone(model: nnx.Module, path: str | Path) -> int:
-    """Fills E1…E5 of a network, in place, from a ResNet file in the names of torchvision and timm.
+    """Fills the backbone of a network, in place, from a file in the names of torchvision or timm.
 
     Args:
-        model: a network whose levels are ``blocks.resnet.resnet_levels``.
-        path: ``.safetensors``, or ``.npz`` with the state dict's arrays; convolutions are O, I, kh, kw. The
-            classifier ``fc`` and ``num_batches_tracked`` are passed over.
+        model: a network whose backbone is ResNet or VGG as torchvision has them.
+        path: see ``read_state_dict``. The classifier is passed over, and so are counters of batches.
 
     Returns:
-        Number of arrays loaded.
+        Number of arrays filled. If anything is wrong, the network is left as it was.
 
     Raises:
-        UserError: no such file, not such a file, arrays that lack or have other shapes.
+        UserError: a network without such a backbone, an unreadable file, or one of another backbone.
     """
-    weights = _read(Path(path).expanduser())
-    levels = nnx.state(model, (nnx.Param, nnx.BatchStat))
-    filled = 0
-    for keys, variable in nnx.to_flat_state(levels):
-        if not re.fullmatch(r"E[1-5]", str(keys[0])):
-            continue
-        name = f"{_published_name('.'.join(map(str, keys[:-1])))}.{_LEAVES[keys[-1]]}"
-        if name not in weights:
-            raise UserError(f"model.backbone_weights: {path} has no {name}; it must hold a whole ResNet-50")
-        value = weights[name].transpose(2, 3, 1, 0) if keys[-1] == "kernel" else weights[name]
-        if value.shape != variable.shape:
-            raise UserError(
-                f"model.backbone_weights: {name} of {path} is {value.shape}, the network's is {variable.shape}; "
-                "ImageNet's ResNet-50 fits the full size only (model.preset=)"
-            )
-        variable[...] = jnp.asarray(value, jnp.float32)
-        filled += 1
-    if not filled:
-        raise UserError("model.backbone_weights: this network has no ResNet backbone")
-    return filled
-
-
-def _published_name(path: str) -> str:
-    """The name in torchvision of a sub-module: ``E3.blocks.0.downsample_conv`` is ``layer2.0.downsample.0``."""
-    if path.startswith("E1."):
-        return {"E1.conv": "conv1", "E1.norm": "bn1"}[path]
-    level, _, block, layer = path.split(".")
-    layer = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}.get(layer, layer)
-    return f"layer{int(level[1]) - 1}.{block}.{layer}"
-
-
-def _read(path: Path) -> Mapping[str, np.ndarray]:
-    if not path.is_file():
-        raise UserError(f"model.backbone_weights: no file {path}")
+    name = network_name(model)
+    names = names_of(name)
+    if not hasattr(names, "backbone_name"):
+        built_on = getattr(names, "BACKBONE", None)
+        reason = f"it is built on {built_on}" if built_on else "it was published without one"
+        raise _error(f"no file of torchvision or timm is a backbone of {name}: {reason}")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-    except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"model.backbone_weights: cannot read {path}: {error}") from error
-    raise UserError(f"model.backbone_weights: {path} is neither .safetensors nor .npz; save the state dict as one")
+        weights = read_state_dict(path)
+    except UserError as error:
+        raise _error(str(error)) from error
+    places = [(entry, key) for entry in entries(model, name) if (key := names.backbone_name(entry.key))]
+    whole = f"it must hold ImageNet's {names.BACKBONE}, whole"
+    for entry, key in places:
+        if key not in weights:
+            raise _error(f"{path} has no {key}; {whole}")
+        if weights[key].shape != entry.shape:
+            raise _error(
+                f"{key} of {path} is {weights[key].shape}, the network's is {entry.shape}; {whole}, "
+                "and the network its full size (model.preset=)"
+            )
+    used = {key for _, key in places}
+    # A deeper network of the family has everything that ours has, and more.
+    parts = {key.partition(".")[0] for key in used}
+    for key in weights:
+        if key not in used and key.partition(".")[0] in parts and not is_counter(key):
+            raise _error(f"{path} has {key}, for which {name} has no place; {whole} and nothing deeper")
+    for entry, key in places:
+        entry.write(weights[key])
+    return len(places)
+
+
+def _error(message: str) -> UserError:
+    return UserError(f"model.backbone_weights: {message}")

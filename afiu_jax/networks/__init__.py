@@ -8,9 +8,26 @@ from flax import nnx
 from afiu_jax.errors import UserError
 from afiu_jax.initializers import materialise
 from afiu_jax.networks.afiu import AFIU
+from afiu_jax.networks.basnet import BASNet
+from afiu_jax.networks.cpd import CPDVGG16, CPDRes50
+from afiu_jax.networks.minet import MINetRes50, MINetVGG16
 from afiu_jax.networks.prediction import Prediction
+from afiu_jax.networks.srm import SRM
+from afiu_jax.networks.sun import SUN
+from afiu_jax.networks.u2net import U2Net, U2NetP
 
-NETWORKS: dict[str, type[nnx.Module]] = {"afiu": AFIU}
+NETWORKS: dict[str, type[nnx.Module]] = {
+    "afiu": AFIU,
+    "basnet": BASNet,
+    "cpd_res50": CPDRes50,
+    "cpd_vgg16": CPDVGG16,
+    "minet_res50": MINetRes50,
+    "minet_vgg16": MINetVGG16,
+    "srm": SRM,
+    "sun": SUN,
+    "u2net": U2Net,
+    "u2netp": U2NetP,
+}
 
 __all__ = ["NETWORKS", "Prediction", "create_model", "network_options"]
 

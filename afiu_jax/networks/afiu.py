@@ -21,7 +21,8 @@ from afiu_jax.blocks.rsu import RSU
 from afiu_jax.blocks.sim import SIM
 from afiu_jax.initializers import Streams
 from afiu_jax.layers import ConvNormReLU, batch_norm, conv, resize
-from afiu_jax.networks.prediction import Prediction, require_size
+from afiu_jax.networks.prediction import Prediction
+from afiu_jax.networks.sizes import LegalSizes
 
 LEVELS = (1, 2, 3, 4, 5)
 
@@ -54,7 +55,7 @@ class AFIU(nnx.Module):
     """
 
     # Levels must be exact doubles of each other, and SIM5 halves E5 once more: 2×2 is the least that it can have.
-    size_multiple, least_size = 32, 64
+    sizes = LegalSizes(multiple=32, least=64)
     normalization = "imagenet"
     presets: ClassVar = {"small": SMALL}
 
@@ -106,7 +107,7 @@ class AFIU(nnx.Module):
         Raises:
             ValueError: a height or width that is not a multiple of 32, or less than 64.
         """
-        require_size(image.shape[1:3], self.size_multiple, self.least_size, "afiu")
+        self.sizes.require(image.shape[1:3], "afiu")
         levels = run_levels(tuple(getattr(self, f"E{x}") for x in LEVELS), image)
         out = {f"E{x}": level for x, level in zip(LEVELS, levels, strict=True)}
         for x in LEVELS:

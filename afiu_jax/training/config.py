@@ -50,6 +50,8 @@ def base_config() -> ConfigDict:
                 "vertical_flip": 0.5,
                 "horizontal_flip": 0.0,
                 "color_jitter": 0.1,
+                "rotation": 0.0,  # largest angle of a random rotation, in degrees
+                "random_crop": 0,  # side of a random square of the resized image to train on; 0: all of it
                 "workers": 2,  # threads that decode images
             },
             "train": {
@@ -57,9 +59,16 @@ def base_config() -> ConfigDict:
                 "num_epochs": 150,
                 "num_steps": placeholder(int),  # overrides num_epochs
                 "learning_rate": 1e-5,
+                "optimizer": "adam",  # or sgd
                 "beta1": 0.9,
                 "beta2": 0.999,
+                "momentum": 0.9,  # of sgd
+                "schedule": "constant",  # of the learning rate; poly or step: see training/optimizer.py
+                "milestones": (),  # epochs at which step divides the learning rate by 10
                 "weight_decay": 0.0,
+                "decay_kernels_only": False,  # no decay of biases and of normalisation
+                "clip_value": 0.0,  # bound of every entry of the gradient; 0: none
+                "clip_norm": 0.0,  # bound of the gradient's norm; 0: none
             },
             "eval": {"every_steps": 2000, "batch_size": 8},
             "checkpoint": {"every_steps": 1000, "keep_last": 2},
@@ -188,15 +197,27 @@ def _check_numbers(data: dict) -> None:
             raise UserError(f"{key} is {flat[key]}; it must be at least 1")
     if flat["train.num_steps"] is not None and flat["train.num_steps"] < 1:
         raise UserError(f"train.num_steps is {flat['train.num_steps']}; it must be at least 1")
-    for key in ("seed", "train.learning_rate", "train.weight_decay", "logging.panels"):
+    for key in (
+        *("seed", "train.learning_rate", "train.weight_decay", "train.clip_value", "train.clip_norm"),
+        *("data.rotation", "data.random_crop", "logging.panels"),
+    ):
         if not 0 <= flat[key] < math.inf:
             raise UserError(f"{key} is {flat[key]}; it must be a number that is not negative")
-    for key in ("data.vertical_flip", "data.horizontal_flip", "data.color_jitter", "train.beta1", "train.beta2"):
+    for key in (
+        *("data.vertical_flip", "data.horizontal_flip", "data.color_jitter"),
+        *("train.beta1", "train.beta2", "train.momentum"),
+    ):
         if not 0 <= flat[key] <= 1:
             raise UserError(f"{key} is {flat[key]}; it must lie in 0…1")
-    known = ("imagenet", "max-imagenet", "bgr255")
-    if flat["data.normalize"] not in known:
-        raise UserError(f"data.normalize is {flat['data.normalize']!r}; it is auto or one of: {', '.join(known)}")
+    if flat["data.random_crop"] > flat["data.image_size"]:
+        raise UserError(f"data.random_crop is {flat['data.random_crop']}, more than data.image_size")
+    for key, known in (
+        ("data.normalize", ("imagenet", "max-imagenet", "bgr255")),
+        ("train.optimizer", ("adam", "sgd")),
+        ("train.schedule", ("constant", "poly", "step")),
+    ):
+        if flat[key] not in known:
+            raise UserError(f"{key} is {flat[key]!r}; it is one of: {', '.join(known)}")
 
 
 def _flatten(tree: dict, prefix: str = ""):

@@ -26,13 +26,13 @@ from afiu_jax.interop.backbone import load_backbone
 from afiu_jax.losses import LOSSES
 from afiu_jax.maps import to_8_bit
 from afiu_jax.networks import NETWORKS, create_model
-from afiu_jax.networks.prediction import require_size
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints, load_model, match, transfer
 from afiu_jax.training.config import Resolved, differences, resolve
 from afiu_jax.training.logging import Clock, LiveLine, MetricsLog
+from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.signals import StopRequest
-from afiu_jax.training.state import TrainState, create_optimizer, create_state, graph_of
+from afiu_jax.training.state import TrainState, create_state, graph_of
 from afiu_jax.training.step import Report, TrainStep, make_predict_step, make_train_step
 from input_pipeline.loader import Batch, eval_batches, train_batches
 from input_pipeline.records import Source
@@ -87,7 +87,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     start = load_model(init_from) if init_from and not has_checkpoints(workdir) else None
     if start:
         match(start, abstract, name)
-        _check_normalization(start.config, config, console)
+        _check_start(start.config, config, console)
     num_steps = _num_steps(config)
 
     console.print(f"devices: {_devices()}   workdir: {workdir}")
@@ -101,7 +101,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
 
     workdir.mkdir(parents=True, exist_ok=True)
-    optimizer = create_optimizer(config)
+    optimizer = create_optimizer(config, _steps_per_epoch(config))
     state = jax.device_put(create_state(model, optimizer), _replicated())
     graphs = {mode: graph_of(model, training=mode == "train") for mode in ("train", "use")}
     del model  # its arrays are the state's now, and a step gives their memory away
@@ -114,7 +114,8 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             console.print(f"nothing to do: {workdir} is at step {position} of {num_steps}")
             return Outcome(position, num_steps, None, None)
         _write_json(workdir / "config.json", config)
-        train_step = make_train_step(graphs["train"], LOSSES[config["loss"]["name"]], optimizer)
+        loss = LOSSES[config["loss"]["name"]]
+        train_step = make_train_step(graphs["train"], loss, optimizer, seed=config["seed"])
         validation = Validation(val, config, make_predict_step(graphs["use"]))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
         try:
@@ -258,12 +259,14 @@ def _abstract_model(name: str, options: dict) -> nnx.Module:
 
 
 def _check_sizes(config: Resolved) -> None:
-    side, name = config["data"]["image_size"], config["model"]["name"]
-    network = NETWORKS[name]
-    try:
-        require_size((side, side), network.size_multiple, network.least_size, name)
-    except ValueError as error:
-        raise UserError(f"data.image_size is {side}: {error}") from error
+    name = config["model"]["name"]
+    for key in ("image_size", "random_crop"):
+        side = config["data"][key]
+        try:
+            if side or key == "image_size":
+                NETWORKS[name].sizes.require((side, side), name)
+        except ValueError as error:
+            raise UserError(f"data.{key} is {side}: {error}") from error
     if config["train"]["batch_size"] % jax.device_count():
         raise UserError(
             f"train.batch_size is {config['train']['batch_size']}; it must be a multiple of the "
@@ -287,18 +290,28 @@ def _open_data(config: Resolved, console: Console) -> tuple[Source, Source]:
     return tuple(sources)
 
 
-def _check_normalization(old: Resolved, new: Resolved, console: Console) -> None:
+def _check_start(old: Resolved, new: Resolved, console: Console) -> None:
     before, now = old["data"]["normalize"], new["data"]["normalize"]
     if before != now:
         console.print(
             f"warning: --init_from was trained with data.normalize={before}, this run uses {now}", style="yellow"
+        )
+    if old.get("imported", {}).get("untrainable"):
+        console.print(
+            "warning: the file that --init_from was imported from had its batch normalisations folded, and training "
+            "undoes that: import it again with --calibrate PHOTOS",
+            style="yellow",
         )
 
 
 def _num_steps(config: Resolved) -> int:
     """Steps of the run; an epoch has as many whole batches as the data gives."""
     train = config["train"]
-    return train["num_steps"] or train["num_epochs"] * max(1, config["records"] // train["batch_size"])
+    return train["num_steps"] or train["num_epochs"] * _steps_per_epoch(config)
+
+
+def _steps_per_epoch(config: Resolved) -> int:
+    return max(1, config["records"] // config["train"]["batch_size"])
 
 
 def _train_batches(source: Source, config: Resolved, position: int) -> Iterator[Batch]:
@@ -307,7 +320,9 @@ def _train_batches(source: Source, config: Resolved, position: int) -> Iterator[
         source,
         preparation_of(config),
         batch_size=config["train"]["batch_size"],
-        augment=Augment(data["vertical_flip"], data["horizontal_flip"], data["color_jitter"]),
+        augment=Augment(
+            data["vertical_flip"], data["horizontal_flip"], data["color_jitter"], data["rotation"], data["random_crop"]
+        ),
         seed=config["seed"],
         start_step=position,
         workers=data["workers"],

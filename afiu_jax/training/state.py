@@ -7,8 +7,6 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
-from afiu_jax.training.config import Resolved
-
 
 @flax.struct.dataclass
 class TrainState:
@@ -31,15 +29,6 @@ def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> 
     """The state before the first step of a network. Traceable."""
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
-
-
-def create_optimizer(config: Resolved) -> optax.GradientTransformation:
-    """Adam as the paper uses it (section 3.3): constant learning rate; its weight decay is 0."""
-    train = config["train"]
-    adam = optax.scale_by_adam(b1=train["beta1"], b2=train["beta2"], eps=1e-8)
-    decay = optax.add_decayed_weights(train["weight_decay"]) if train["weight_decay"] else optax.identity()
-    # PyTorch's Adam adds the decay to the gradient, before the moments.
-    return optax.chain(decay, adam, optax.scale_by_learning_rate(train["learning_rate"]))
 
 
 def graph_of(model: nnx.Module, *, training: bool) -> nnx.GraphDef:

@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from afiu_jax.dropout import dropout_key
 from afiu_jax.layers import resize
 from afiu_jax.networks import Prediction
 from afiu_jax.training.state import TrainState
@@ -33,15 +34,21 @@ class Report(NamedTuple):
 TrainStep = Callable[[TrainState, Images, Maps], tuple[TrainState, Report]]
 
 
-def make_train_step(graph: nnx.GraphDef, loss: Loss, optimizer: optax.GradientTransformation) -> TrainStep:
-    """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one."""
+def make_train_step(
+    graph: nnx.GraphDef, loss: Loss, optimizer: optax.GradientTransformation, *, seed: int = 0
+) -> TrainStep:
+    """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one.
+
+    ``seed`` and the number of the step decide what dropout drops.
+    """
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
         def loss_of(params):
             # A copy, since batch normalisation writes its statistics into the network's variables.
             model = nnx.merge(graph, params, state.batch_stats, copy=True)
-            value = loss(model(images), masks)
+            with dropout_key(jax.random.fold_in(jax.random.key(seed), state.step)):
+                value = loss(model(images), masks)
             return value, nnx.state(model, nnx.BatchStat)
 
         (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)

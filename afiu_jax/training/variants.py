@@ -1,8 +1,13 @@
-"""What the ``:small`` and ``:demo`` variants of configurations share."""
+"""What configurations share: their ``:small`` and ``:demo`` variants, and the files of ``configs/zoo``."""
+
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from afiu_jax.training.config import dataset
+from afiu_jax.networks import NETWORKS
+from afiu_jax.training.config import dataset, load_config, unknown_variant
+
+_ZOO = {"": "sod", "small": "sod:small", "demo": "sod:demo", "dbd": "dbd", "demo-dbd": "dbd:demo"}
 
 
 def shrink(config: ConfigDict) -> None:
@@ -28,3 +33,32 @@ def generate(config: ConfigDict) -> None:
     config.eval.every_steps = 120
     config.checkpoint.every_steps = 120
     config.logging.every_steps = 5
+
+
+def zoo(network: str, variant: str, *, image_size: int, data: Mapping, train: Mapping) -> ConfigDict:
+    """The configuration of a network of the paper's Table 2.
+
+    Args:
+        network: a key of ``NETWORKS``.
+        variant: nothing: the network's own SOD recipe on DUTS; ``dbd``: the paper's transfer recipe on the 604 photos
+            of CUHK, at the network's size; ``small``, ``demo``, ``demo-dbd``: the variants of ``configs/sod.py`` and
+            ``configs/dbd.py`` with the network's small preset.
+        image_size: of the published network, in pixels.
+        data: what its recipe changes in ``data``.
+        train: what its recipe changes in ``train``.
+
+    Raises:
+        UserError: no such variant.
+    """
+    if variant not in _ZOO:
+        raise unknown_variant(variant, [name for name in _ZOO if name])
+    config = load_config(*_ZOO[variant].split(":"))
+    config.model.name = network
+    if variant in ("", "dbd"):
+        config.data.image_size = image_size
+    else:
+        config.data.image_size = NETWORKS[network].sizes.nearest(config.data.image_size)[1]
+    if not variant:
+        config.data.update(data)
+        config.train.update(train)
+    return config

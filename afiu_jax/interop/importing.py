@@ -1,0 +1,116 @@
+"""``afiu import-weights``: a file of published weights becomes a checkpoint like those of a run."""
+
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import asdict
+from itertools import takewhile
+from pathlib import Path
+
+import optax
+from flax import nnx
+from rich.table import Table
+
+from afiu_jax.console import open_console
+from afiu_jax.errors import UserError
+from afiu_jax.inference import preparation_of
+from afiu_jax.interop.calibrate import calibrate
+from afiu_jax.interop.torch_checkpoint import Report, load_torch_checkpoint
+from afiu_jax.networks import create_model
+from afiu_jax.networks.published import PUBLISHED
+from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
+from afiu_jax.training.config import Resolved, base_config, resolve
+from afiu_jax.training.state import create_state
+from input_pipeline.photos import Photos
+
+
+def import_weights(name: str, source: Path, out: Path, *, preset: str = "", photos: Path | None = None) -> Report:
+    """Writes ``out/checkpoints/0``, which ``--init_from``, ``predict`` and ``evaluate`` take, and ``out/import.json``.
+
+    Args:
+        name: the network's key in ``NETWORKS``.
+        source: the file, see ``load_torch_checkpoint``.
+        out: a work directory; made if need be.
+        preset: one of the network's presets, for what was trained and exported here.
+        photos: a folder of photos from which the statistics of folded batch normalisations are recovered; without
+            it, such a network can be used but not trained.
+
+    Returns:
+        What went where.
+
+    Raises:
+        UserError: as ``load_torch_checkpoint``; a checkpoint there already; photos for a file that folded nothing.
+        DataError: no photos there.
+    """
+    config = published_config(name, preset)
+    if has_checkpoints(out):
+        raise UserError(f"{out} has checkpoints already: name another --out")
+    pictures = Photos([photos]) if photos else None
+    model = create_model(name, **config["model"]["options"])
+    report = load_torch_checkpoint(model, source)
+    if pictures and not report.folded:
+        raise UserError(f"{source} has the statistics of its batch normalisations: leave out --calibrate")
+    console = open_console()
+    console.print(f"{source}: {report.describe()}")
+    console.print(modules_table(report, model))
+    if pictures:
+        preparation = preparation_of(config)
+        images = (preparation.finish(preparation.shrink(pictures[i]))["image"] for i in range(len(pictures)))
+        console.print(f"statistics of {len(report.folded)} batch normalisations from {len(pictures)} photos")
+        calibrate(model, report.folded, images)
+    untrainable = bool(report.folded) and not pictures
+    if untrainable:
+        console.print("without --calibrate PHOTOS this can be used, but training would undo it", style="yellow")
+    config["imported"] = {"from": str(source.expanduser().absolute()), "untrainable": untrainable}
+    _write(out, model, config)
+    found = {"network": name, "sha256": _sha256(source), "photos": len(pictures or ()), **asdict(report)}
+    (out / "import.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    console.print(f"wrote {out}: train.py --init_from, afiu predict and afiu evaluate --checkpoint take it")
+    return report
+
+
+def published_config(name: str, preset: str = "") -> Resolved:
+    """The configuration of a network as it was published: its image size and its normalisation, salient objects.
+
+    Raises:
+        UserError: unknown network or preset.
+    """
+    config = base_config()
+    config.model.name, config.model.preset = name, preset
+    if name in PUBLISHED:
+        config.data.image_size = PUBLISHED[name].image_size
+    return resolve(config)
+
+
+def modules_table(report: Report, model: nnx.Module) -> Table:
+    """For each of our top-level modules: the published name that its arrays share, and how many there are."""
+    groups = defaultdict(dict)
+    for key, path in report.loaded.items():
+        groups[path.partition(".")[0]][key] = path
+    sizes = {".".join(map(str, path)): leaf.size for path, leaf in nnx.to_flat_state(nnx.state(model))}
+    table = Table("published", "here")
+    table.add_column("arrays", justify="right")
+    table.add_column("numbers", justify="right")
+    for module in vars(model):
+        if places := groups.get(module):
+            numbers = sum(sizes[path] for path in places.values())
+            table.add_row(_common_name(list(places)), module, str(len(places)), f"{numbers:,}")
+    return table
+
+
+def _common_name(keys: list[str]) -> str:
+    """The modules that all keys begin with; else the first key's, of several."""
+    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*(key.split(".") for key in keys), strict=False))
+    return ".".join(parts[0] for parts in shared) or f"{keys[0].partition('.')[0]}, …"
+
+
+def _write(out: Path, model: nnx.Module, config: Resolved) -> None:
+    # Step 0 of a run that has no optimiser.
+    with Checkpoints(out, keep_last=1) as checkpoints:
+        checkpoints.save(create_state(model, optax.identity()), config, None)
+        checkpoints.wait()
+
+
+def _sha256(path: Path) -> str:
+    with path.expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,39 @@
+"""The published names of our parameters, one file per network, so that weights travel both ways.
+
+Every file has ``module_name(model, path) -> str``: the published (PyTorch) name of the sub-module that stands at
+``path`` in our network, dotted, such as ``stage1.encode.0.conv`` -> ``stage1.rebnconv1.conv_s1``. What a module's
+arrays are called and how they lie in memory is the same for all networks: ``afiu_jax/interop/layout.py``.
+
+A file may also have
+
+- ``statistics_name(model, path) -> str``, where running statistics have a name of their own, apart from scale and
+  bias: Caffe's BatchNorm and Scale layers. Such networks have no ``num_batches_tracked``.
+- ``BACKBONE``, which ImageNet network the backbone is, and ``backbone_name(key) -> str | None``: the key of
+  torchvision's (and timm's) array that belongs at the published key ``key``; None outside the backbone. Without the
+  function, there is no such file.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+from flax import nnx
+
+from afiu_jax.networks import NETWORKS
+
+_FILES = {
+    "u2netp": "u2net",
+    "minet_res50": "minet",
+    "minet_vgg16": "minet",
+    "cpd_res50": "cpd",
+    "cpd_vgg16": "cpd",
+}
+
+
+def names_of(network: str) -> ModuleType:
+    """The file with the published names of a network, by its key in ``NETWORKS``."""
+    return import_module(f"{__name__}.{_FILES.get(network, network)}")
+
+
+def network_name(model: nnx.Module) -> str:
+    """The key in ``NETWORKS`` of a network."""
+    return next(name for name, network in NETWORKS.items() if type(model) is network)

@@ -1,0 +1,32 @@
+"""CPD on ResNet-50 (Wu et al., CVPR 2019) on DUTS-TR, then on the 604 photos of CUHK.
+
+    python train.py --config configs/zoo/cpd_res50.py                            # SOD, as published
+    python train.py --config configs/zoo/cpd_res50.py:dbd --init_from runs/cpd_res50   # DBD, the paper's transfer
+
+Recipe (its train.py): 352 px, no augmentation, cross-entropy of both maps, Adam 1e-4, every entry of the gradient
+within 0.5, batch 10, 99 epochs, ResNet-50 of ImageNet.
+
+Departures: the learning rate falls to a tenth at epoch 50, as intended; the released code lowers it again at every
+epoch from then on. Masks are 0 or 1 after resizing, not grey.
+
+Variants: ``:dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
+"""
+
+from afiu_jax.training.variants import zoo
+
+
+def get_config(variant: str = ""):
+    return zoo(
+        "cpd_res50",
+        variant,
+        image_size=352,
+        data={"vertical_flip": 0.0, "color_jitter": 0.0},
+        train={
+            "learning_rate": 1e-4,
+            "schedule": "step",
+            "milestones": (50,),
+            "clip_value": 0.5,
+            "batch_size": 10,
+            "num_epochs": 99,
+        },
+    )

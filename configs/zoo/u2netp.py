@@ -1,0 +1,24 @@
+"""U²-Netp, the small one (Qin et al., Pattern Recognition 2020), on DUTS-TR, then on the 604 photos of CUHK.
+
+    python train.py --config configs/zoo/u2netp.py                            # SOD, as published
+    python train.py --config configs/zoo/u2netp.py:dbd --init_from runs/u2netp   # DBD, the paper's transfer
+
+Recipe (its u2net_train.py): 320 px cropped to 288 at random, vertical flip, image divided by its maximum, cross-
+entropy of seven outputs, Adam 1e-3, batch 12, about 600,000 steps.
+
+Departures: the training set is not doubled by a mirrored copy on disk: a horizontal flip does it.
+
+Variants: ``:dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
+"""
+
+from afiu_jax.training.variants import zoo
+
+
+def get_config(variant: str = ""):
+    return zoo(
+        "u2netp",
+        variant,
+        image_size=320,
+        data={"random_crop": 288, "vertical_flip": 0.5, "horizontal_flip": 0.5, "color_jitter": 0.0},
+        train={"learning_rate": 1e-3, "batch_size": 12, "num_steps": 600_000},
+    )

@@ -1,0 +1,146 @@
+"""``afiu import-weights``, ``afiu export`` and ``afiu models``: from a file to a checkpoint and back."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY_OPTIONS, run_command, tiny_config
+from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from afiu_jax import create_model
+from afiu_jax.errors import UserError
+from afiu_jax.export import export
+from afiu_jax.inference import Predictor
+from afiu_jax.interop import importing, load_torch_checkpoint
+from afiu_jax.interop.importing import import_weights
+from afiu_jax.interop.layout import to_published
+from afiu_jax.networks import NETWORKS
+from afiu_jax.networks.published import PUBLISHED
+from afiu_jax.training import loop
+from afiu_jax.training.checkpoint import find_checkpoint, has_checkpoints, load_model, match
+from input_pipeline.photos import Photos
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """A file like a published one, of AFIU-small."""
+    model = create_model("afiu", **NETWORKS["afiu"].presets["small"])
+    path = tmp_path_factory.mktemp("published") / "afiu.safetensors"
+    save_file(to_published(model, "afiu"), path)
+    return path
+
+
+@pytest.fixture
+def imported(published, tmp_path, monkeypatch) -> Path:
+    """A checkpoint of that file, at an image size that compiles in a moment."""
+    monkeypatch.setitem(PUBLISHED, "afiu", replace(PUBLISHED["afiu"], image_size=64))
+    import_weights("afiu", published, tmp_path / "run", preset="small")
+    return tmp_path / "run"
+
+
+def test_an_imported_checkpoint_is_like_that_of_a_run(imported, published, tmp_path):
+    saved = load_model(imported)
+    assert saved.config["task"]["positive"] == "salient"
+    assert saved.config["data"]["normalize"] == "imagenet"
+    assert saved.config["data"]["image_size"] == 64
+    Image.fromarray(np.full((30, 50, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    ((_, found),) = Predictor(imported, batch_size=1).maps([Photos([tmp_path / "a.png"])[0]])
+    assert found.shape == (30, 50)
+    model = create_model("afiu", **saved.config["model"]["options"])
+    report = match(saved, model, "afiu")  # what --init_from does first
+    assert not (report.absent or report.reshaped or report.unused)
+    listed = json.loads((imported / "import.json").read_text())
+    assert listed["loaded"]["E2.0.downsample.0.weight"] == "E2.blocks.0.downsample_conv.kernel"
+    export(imported, tmp_path / "again.safetensors")
+    first, again = load_file(published), load_file(tmp_path / "again.safetensors")
+    assert first.keys() == again.keys()
+    for key, value in first.items():
+        np.testing.assert_array_equal(again[key], value)
+
+
+def test_the_report_says_what_went_where(imported, published, tmp_path, capsys):
+    import_weights("afiu", published, tmp_path / "second", preset="small")
+    printed = capsys.readouterr().out
+    assert "arrays, passed over 127 counters of batches" in " ".join(printed.split())
+    assert "AIM3" in printed
+    with pytest.raises(UserError, match="has checkpoints already"):
+        import_weights("afiu", published, tmp_path / "second", preset="small")
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    with pytest.raises(UserError, match="leave out --calibrate"):
+        import_weights("afiu", published, tmp_path / "third", preset="small", photos=tmp_path / "photos")
+    assert not has_checkpoints(tmp_path / "third")
+
+
+def test_training_from_folded_normalisations_is_warned_of(sod_run, tmp_path, monkeypatch, capsys):
+    """The tiny run's checkpoint, as if its normalisations had been folded in a file."""
+
+    def stop(config):
+        raise RuntimeError("before the first step")
+
+    monkeypatch.setattr(loop, "create_optimizer", stop)
+    run = tmp_path / "folded"
+    shutil.copytree(sod_run, run)
+    meta = find_checkpoint(run) / "meta" / "metadata"
+    content = json.loads(meta.read_text())
+    content["config"]["imported"] = {"from": "u2netp.onnx", "untrainable": True}
+    meta.write_text(json.dumps(content))
+    with pytest.raises(RuntimeError, match="before the first step"):
+        loop.train_and_evaluate(tiny_config(), tmp_path / "next", str(find_checkpoint(run)))
+    assert "training undoes that: import it again with --calibrate PHOTOS" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_was_trained_is_exported_in_the_published_names(sod_run, tmp_path):
+    done = run_command("-m", "afiu_jax.cli", "export", "--checkpoint", sod_run, "--out", tmp_path / "a.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert "wrote" in done.stdout
+    model = create_model("afiu", **TINY_OPTIONS)
+    load_torch_checkpoint(model, tmp_path / "a.safetensors")
+    saved = load_model(sod_run)
+    np.testing.assert_array_equal(model.E1.conv.kernel[...], saved.params["E1.conv.kernel"])
+    np.testing.assert_array_equal(model.D1.embed.norm.mean[...], saved.batch_stats["D1.embed.norm.mean"])
+    with safe_open(tmp_path / "a.safetensors", "numpy") as file:
+        assert file.metadata()["network"] == "afiu"
+        assert file.metadata()["image_size"] == "64"
+        assert file.get_tensor("D1.rebnconvin.bn_s1.num_batches_tracked") == 0
+    with pytest.raises(UserError, match=r"ends in \.safetensors"):
+        export(sod_run, tmp_path / "a.bin")
+    with pytest.raises(UserError, match="unknown format 'keras'"):
+        export(sod_run, tmp_path / "a.keras", "keras")
+
+
+def test_wrong_requests_are_refused_in_one_line(published, tmp_path):
+    command = ("-m", "afiu_jax.cli", "import-weights", "--from", published, "--out", tmp_path / "run")
+    done = run_command(*command, "--model", "basnet")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"error: {published} does not fit basnet: it lacks ")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match="unknown network 'u3net'"):
+        import_weights("u3net", published, tmp_path / "run")
+    with pytest.raises(UserError, match="has other shapes for"):
+        import_weights("afiu", published, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_models_lists_every_network():
+    done = run_command("-m", "afiu_jax.cli", "models")
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout
+    assert PUBLISHED.keys() == NETWORKS.keys()
+    for part in (*NETWORKS, "163,295,329", "44,009,869", "CVPR 2020", "GFLOPs"):
+        assert part in printed
+    for name, published in PUBLISHED.items():
+        NETWORKS[name].sizes.require((published.image_size, published.image_size), name)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_configurations_of_imports(name):
+    config = importing.published_config(name)
+    assert config["model"]["name"] == name
+    assert config["data"]["normalize"] == NETWORKS[name].normalization

@@ -1,0 +1,146 @@
+"""The published U²-Netp as an ONNX file: our network gives what the file gives, and can be calibrated to train."""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+from flax import nnx
+
+from afiu_jax import create_model
+from afiu_jax.errors import UserError
+from afiu_jax.evaluation import evaluate
+from afiu_jax.inference import Predictor
+from afiu_jax.interop import load_torch_checkpoint
+from afiu_jax.interop.calibrate import calibrate
+from afiu_jax.interop.importing import import_weights
+from input_pipeline.loader import Preparation
+from input_pipeline.photos import Photos
+from input_pipeline.sources import Spec, open_source
+
+SHARED = ROOT.parent / "shared"
+FILE = SHARED / "weights" / "u2netp.onnx"
+PHOTOS = SHARED / "data" / "msra10k" / "val" / "images"
+SIDE = 320
+
+pytest.importorskip("onnx")
+needs_file = pytest.mark.skipif(not (FILE.is_file() and PHOTOS.is_dir()), reason="needs the published u2netp.onnx")
+
+
+def photos(count: int) -> np.ndarray:
+    source, preparation = Photos([PHOTOS]), Preparation((SIDE, SIDE), "max-imagenet")
+    return np.stack([preparation.finish(preparation.shrink(source[i]))["image"] for i in range(count)])
+
+
+@pytest.fixture(scope="module")
+def u2netp() -> tuple[nnx.Module, tuple[str, ...]]:
+    model = create_model("u2netp")
+    return model, load_torch_checkpoint(model, FILE).folded
+
+
+@pytest.fixture(scope="module")
+def maps(u2netp):
+    """All seven maps of one image by a network with the structure of U²-Netp."""
+    model, _ = u2netp
+    model.eval()
+    graph = nnx.graphdef(model)
+
+    @jax.jit
+    def run(state, image):
+        prediction = nnx.merge(graph, state)(image[None])
+        return [jax.nn.sigmoid(logits)[0, ..., 0] for logits in (prediction.logits, *prediction.side_logits)]
+
+    return lambda model, image: [np.asarray(found) for found in run(nnx.state(model), image)]
+
+
+@needs_file
+def test_every_convolution_has_its_place(u2netp):
+    _, folded = u2netp
+    assert len(folded) == 112
+    report = load_torch_checkpoint(create_model("u2netp"), FILE)
+    assert len(report.loaded) == 686
+    assert "112 batch normalisations were folded" in report.describe()
+
+
+@needs_file
+def test_the_file_and_the_network_give_the_same_seven_maps(u2netp, maps):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(FILE, providers=["CPUExecutionProvider"])
+    for image in photos(20):
+        theirs = session.run(None, {"input.1": image.transpose(2, 0, 1)[None]})
+        for found, expected in zip(maps(u2netp[0], image), theirs, strict=True):
+            np.testing.assert_allclose(found, expected[0, 0], atol=1e-4, rtol=0)
+
+
+@needs_file
+@pytest.mark.slow
+def test_scores_on_sed2_are_those_of_the_file(tmp_path):
+    """100 photos as ``afiu import-weights`` and ``afiu evaluate`` score them, beside the maps of onnxruntime."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(FILE, providers=["CPUExecutionProvider"])
+    import_weights("u2netp", FILE, tmp_path / "run")
+    sed2 = open_source(Spec("folder", str(SHARED / "data" / "sed2")), "salient")
+    ours, theirs = Predictor(tmp_path / "run"), Predictor(tmp_path / "run", batch_size=1)
+
+    def run_file(params, statistics, images):
+        (maps,) = session.run(["1959"], {"input.1": images.transpose(0, 3, 1, 2)})
+        return maps.transpose(0, 2, 3, 1)
+
+    theirs._predict = run_file
+    expected = evaluate(theirs, sed2)
+    for name, score in evaluate(ours, sed2).items():
+        assert abs(score - expected[name]) <= 1e-3, name
+
+
+@needs_file
+def test_calibration_leaves_the_maps_as_they_are(u2netp, maps):
+    model, folded = u2netp
+    images = photos(6)
+    calibrated = nnx.clone(model)
+    assert calibrate(calibrated, folded, images[:4]) == 4
+    assert not np.allclose(calibrated.stage1.embed.norm.mean[...], 0)
+    for image in images:
+        for found, expected in zip(maps(calibrated, image), maps(model, image), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+@needs_file
+def test_the_file_of_another_network_is_refused(tmp_path, monkeypatch):
+    small, u2net, basnet = (nnx.eval_shape(lambda n=n, o=o: create_model(n, **o)) for n, o in (
+        ("u2netp", {"mid": 8}), ("u2net", {}), ("basnet", {})
+    ))  # fmt: skip
+    with pytest.raises(UserError, match=r"Conv_2 is \(16, 64, 3, 3\), stage1\.rebnconv1\.conv_s1\.weight is \(8, 64"):
+        load_torch_checkpoint(small, FILE)
+    with pytest.raises(UserError, match="does not fit u2net: "):
+        load_torch_checkpoint(u2net, FILE)
+    with pytest.raises(UserError, match="does not fit basnet: it has 119 convolutions, the network 87"):
+        load_torch_checkpoint(basnet, FILE)
+    whole = FILE.read_bytes()
+    (tmp_path / "short.onnx").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="damaged"):
+        load_torch_checkpoint(small, tmp_path / "short.onnx")
+    with pytest.raises(UserError, match="no file"):
+        load_torch_checkpoint(small, tmp_path / "none.onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=r"pip install afiu-jax\[export\]"):
+        load_torch_checkpoint(small, FILE)
+
+
+def rewired(path: Path, first: str, second: str) -> None:
+    """The published graph with the inputs of two convolutions exchanged."""
+    import onnx
+
+    proto = onnx.load(FILE)
+    a, b = (next(node for node in proto.graph.node if node.name == name) for name in (first, second))
+    a.input[0], b.input[0] = b.input[0], a.input[0]
+    onnx.save(proto, path)
+
+
+@needs_file
+def test_a_graph_of_equal_shapes_and_other_wiring_is_refused(tmp_path):
+    """stage1's second and third encoding units: 16 channels to 16."""
+    rewired(tmp_path / "rewired.onnx", "Conv_5", "Conv_8")
+    with pytest.raises(UserError, match=r"Conv_5 and stage1\.rebnconv2\.conv_s1\.weight come after other"):
+        load_torch_checkpoint(create_model("u2netp"), tmp_path / "rewired.onnx")
