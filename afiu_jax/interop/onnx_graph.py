@@ -86,6 +86,8 @@ def _load(path: Path):
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             tensors[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+        if node.op_type == "Identity" and node.input[0] in tensors:  # equal arrays that the exporter stored once
+            tensors[node.output[0]] = tensors[node.input[0]]
     if not graph.node:
         raise UserError(f"{path} holds no graph: it is damaged or not an ONNX file")
     return graph, tensors
@@ -98,6 +100,9 @@ def _pairs(
     theirs = _convolutions(graph)
     if len(theirs) != len(ours):
         raise UserError(f"{misfit}: it has {len(theirs)} convolutions, the network {len(ours)}")
+    for node, _ in theirs:
+        if missing := [tensor for tensor in node.input[1:] if tensor not in tensors]:
+            raise UserError(f"{misfit}: {missing[0]} of {node.name} is computed; quantised files cannot be read")
     named = {_kernel(modules[convolution.path]).key: convolution for convolution in ours}
     in_graph = {node.input[1] for node, _ in theirs}
     unnamed = iter([convolution for key, convolution in named.items() if key not in in_graph])
