@@ -80,7 +80,7 @@ def test_the_report_says_what_went_where(imported, published, tmp_path, capsys):
 def test_training_from_folded_normalisations_is_warned_of(sod_run, tmp_path, monkeypatch, capsys):
     """The tiny run's checkpoint, as if its normalisations had been folded in a file."""
 
-    def stop(config):
+    def stop(*_):
         raise RuntimeError("before the first step")
 
     monkeypatch.setattr(loop, "create_optimizer", stop)

@@ -1,7 +1,6 @@
 """The published U²-Netp as an ONNX file: our network gives what the file gives, and can be calibrated to train."""
 
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -27,7 +26,7 @@ SIDE = 320
 SIDE2 = 1.5e-4
 """Of the map of side2, where either program is 1e-4 from float64: a convolution sums up −1361 for a bias of 1361."""
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 needs_file = pytest.mark.skipif(not (FILE.is_file() and PHOTOS.is_dir()), reason="needs the published u2netp.onnx")
 
 
@@ -130,19 +129,38 @@ def test_the_file_of_another_network_is_refused(tmp_path, monkeypatch):
         load_torch_checkpoint(small, FILE)
 
 
-def rewired(path: Path, first: str, second: str) -> None:
-    """The published graph with the inputs of two convolutions exchanged."""
-    import onnx
-
+@needs_file
+def test_a_graph_of_equal_shapes_and_other_wiring_is_refused(tmp_path):
+    """stage1's second and third encoding units, 16 channels to 16, with each other's inputs."""
     proto = onnx.load(FILE)
-    a, b = (next(node for node in proto.graph.node if node.name == name) for name in (first, second))
-    a.input[0], b.input[0] = b.input[0], a.input[0]
-    onnx.save(proto, path)
+    second, third = (node for node in proto.graph.node if node.name in ("Conv_5", "Conv_8"))
+    second.input[0], third.input[0] = third.input[0], second.input[0]
+    onnx.save(proto, tmp_path / "rewired.onnx")
+    with pytest.raises(UserError, match=r"Conv_5 and stage1\.rebnconv2\.conv_s1\.weight come after other"):
+        load_torch_checkpoint(create_model("u2netp"), tmp_path / "rewired.onnx")
 
 
 @needs_file
-def test_a_graph_of_equal_shapes_and_other_wiring_is_refused(tmp_path):
-    """stage1's second and third encoding units: 16 channels to 16."""
-    rewired(tmp_path / "rewired.onnx", "Conv_5", "Conv_8")
-    with pytest.raises(UserError, match=r"Conv_5 and stage1\.rebnconv2\.conv_s1\.weight come after other"):
-        load_torch_checkpoint(create_model("u2netp"), tmp_path / "rewired.onnx")
+def test_a_normalisation_that_was_not_folded_keeps_its_statistics(tmp_path):
+    """One of the graph's convolutions with a normalisation after it, and its kernel under another name, too."""
+    proto = onnx.load(FILE)
+    convolution = next(node for node in proto.graph.node if node.name == "Conv_2")
+    output, kernel = convolution.output[0], convolution.input[1]
+    values = {leaf: np.arange(1.0, 17.0, dtype=np.float32) + i for i, leaf in enumerate("abcd")}
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(value, leaf) for leaf, value in values.items())
+    convolution.output[0], convolution.input[1] = "raw", "renamed"
+    index = list(proto.graph.node).index(convolution)
+    proto.graph.node.insert(index + 1, onnx.helper.make_node("BatchNormalization", ["raw", *values], [output]))
+    proto.graph.node.insert(index, onnx.helper.make_node("Identity", [kernel], ["renamed"]))
+    onnx.save(proto, tmp_path / "unfolded.onnx")
+    model = create_model("u2netp")
+    report = load_torch_checkpoint(model, tmp_path / "unfolded.onnx")
+    norm = model.stage1.encode[0].norm
+    for leaf, value in zip(("scale", "bias", "mean", "var"), values.values(), strict=True):
+        np.testing.assert_array_equal(getattr(norm, leaf)[...], value)
+    assert "stage1.encode.0.norm" not in report.folded
+    assert len(report.folded) == 111
+    proto.graph.node.remove(next(node for node in proto.graph.node if node.op_type == "Identity"))
+    onnx.save(proto, tmp_path / "quantised.onnx")
+    with pytest.raises(UserError, match="renamed of Conv_2 is computed; quantised files cannot be read"):
+        load_torch_checkpoint(model, tmp_path / "quantised.onnx")

@@ -21,6 +21,8 @@ from afiu_jax.interop.readers import StateDict
 from afiu_jax.interop.wiring import Convolution, convolutions
 from afiu_jax.networks import NETWORKS
 
+_NORM_LEAVES = ("scale", "bias", "mean", "var")  # in the order of ONNX's BatchNormalization
+
 Module = Mapping[str, Entry]
 """Arrays of one of our modules by the name of the leaf."""
 
@@ -49,23 +51,24 @@ def read_onnx(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tupl
     epsilon = {".".join(map(str, at)): getattr(module, "epsilon", None) for at, module in nnx.iter_modules(model)}
     norm_nodes = {node.input[0]: node for node in graph.node if node.op_type == "BatchNormalization"}
     side, _ = NETWORKS[name].sizes.nearest(320)
-    folded = []
-    for node, ours in _pairs(graph, tensors, modules, convolutions(model, side), f"{path} does not fit {name}"):
-        module, (kernel, *bias) = modules[ours.path], (tensors[tensor] for tensor in node.input[1:])
+    misfit, folded = f"{path} does not fit {name}", []
+    for node, ours in _pairs(graph, tensors, modules, convolutions(model, side), misfit):
+        kernel, *bias = _constants(node, tensors, misfit)
+        module, norm = modules[ours.path], modules[ours.norm] if ours.norm else {}
         arrays[_kernel(module).key] = kernel
         if "bias" in module:
             arrays[module["bias"].key] = bias.pop() if bias else np.zeros(len(kernel), np.float32)
-        if ours.norm is None:
-            continue
-        if node.output[0] in norm_nodes:
-            scale, shift, mean, var = (tensors[tensor] for tensor in norm_nodes[node.output[0]].input[1:])
-        else:
+        values = []
+        if norm and node.output[0] in norm_nodes:
+            values = _constants(norm_nodes[node.output[0]], tensors, misfit)
+        elif norm:
             ones = np.ones(len(kernel), np.float32)
             shift = bias.pop() if bias else 0 * ones  # where our convolution has no bias of its own
-            scale, mean, var = ones, 0 * ones, (1 - epsilon[ours.norm]) * ones
+            values = [ones, shift, 0 * ones, (1 - epsilon[ours.norm]) * ones]
             folded.append(ours.norm)
-        values = {"scale": scale, "bias": shift, "mean": mean, "var": var}
-        arrays |= {modules[ours.norm][leaf].key: value for leaf, value in values.items()}
+        arrays |= {norm[leaf].key: value for leaf, value in zip(_NORM_LEAVES, values, strict=False)}
+        if bias:
+            raise UserError(f"{misfit}: {node.name or node.input[1]} has a bias, {_kernel(module).key} has none")
     return arrays, tuple(folded)
 
 
@@ -86,6 +89,8 @@ def _load(path: Path):
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             tensors[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+        if node.op_type == "Identity" and node.input[0] in tensors:  # equal arrays that the exporter stored once
+            tensors[node.output[0]] = tensors[node.input[0]]
     if not graph.node:
         raise UserError(f"{path} holds no graph: it is damaged or not an ONNX file")
     return graph, tensors
@@ -105,8 +110,8 @@ def _pairs(
     for node, before in theirs:
         convolution = pairs[id(node)]
         kernel = _kernel(modules[convolution.path])
-        if tensors[node.input[1]].shape != kernel.shape:
-            found = tensors[node.input[1]].shape
+        found = _constants(node, tensors, misfit)[0].shape
+        if found != kernel.shape:
             raise UserError(f"{misfit}: {node.name or node.input[1]} is {found}, {kernel.key} is {kernel.shape}")
         if {pairs[id(earlier)].path for earlier in before} != convolution.before:
             raise UserError(f"{misfit}: {node.name or node.input[1]} and {kernel.key} come after other convolutions")
@@ -126,6 +131,13 @@ def _convolutions(graph) -> list[tuple[object, list[object]]]:
         if node.op_type != "Shape":  # sizes carry no values
             before |= dict.fromkeys(node.output, reaching)
     return found
+
+
+def _constants(node, tensors: StateDict, misfit: str) -> list[np.ndarray]:
+    """What a node has beside its first input, the map."""
+    if missing := [tensor for tensor in node.input[1:] if tensor not in tensors]:
+        raise UserError(f"{misfit}: {missing[0]} of {node.name} is computed; quantised files cannot be read")
+    return [tensors[tensor] for tensor in node.input[1:]]
 
 
 def _kernel(module: Module) -> Entry:

@@ -18,6 +18,7 @@ from types import ModuleType
 
 from flax import nnx
 
+from afiu_jax.errors import UserError
 from afiu_jax.networks import NETWORKS
 
 _FILES = {
@@ -35,5 +36,12 @@ def names_of(network: str) -> ModuleType:
 
 
 def network_name(model: nnx.Module) -> str:
-    """The key in ``NETWORKS`` of a network."""
-    return next(name for name, network in NETWORKS.items() if type(model) is network)
+    """The key in ``NETWORKS`` of a network.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    for name, network in NETWORKS.items():
+        if type(model) is network:
+            return name
+    raise UserError(f"{type(model).__name__} is none of the networks: {', '.join(NETWORKS)}")
