@@ -72,6 +72,7 @@ def test_numbers_of_the_published_graph(abstract):
         np.testing.assert_allclose(ours.transpose(0, 3, 1, 2), original, rtol=0, atol=1e-5 * np.abs(original).max())
 
 
+@pytest.mark.slow
 def test_small_learns():
     # At 64 pixels the deepest side maps, 2x2 enlarged, could not follow a mask's structure.
     assert loss_ratio("basnet", side=96, batch_size=2) < 0.5

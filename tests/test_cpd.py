@@ -163,6 +163,7 @@ def test_initial_weights_beside_the_backbone_are_narrow_on_vgg16():
         assert not layer.bias[...].any()
 
 
-@pytest.mark.parametrize(("name", "steps"), [pytest.param("cpd_res50", 30, marks=pytest.mark.slow), ("cpd_vgg16", 60)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "steps"), [("cpd_res50", 30), ("cpd_vgg16", 60)])
 def test_small_learns(name, steps):
     assert loss_ratio(name, steps=steps) < 0.5

@@ -90,8 +90,8 @@ def test_scores_on_sed2_are_those_of_the_file(tmp_path):
         return maps.transpose(0, 2, 3, 1)
 
     theirs._predict = run_file
-    expected = evaluate(theirs, sed2)
-    for name, score in evaluate(ours, sed2).items():
+    expected = evaluate(theirs, sed2).scores
+    for name, score in evaluate(ours, sed2).scores.items():
         assert abs(score - expected[name]) <= 1e-3, name
 
 

@@ -183,6 +183,7 @@ def assert_running_statistic(ours: np.ndarray, theirs: np.ndarray, key: str, n: 
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["minet_res50", pytest.param("minet_vgg16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["minet_res50", "minet_vgg16"])
 def test_small_learns(name):
     assert loss_ratio(name, steps=40) < 0.5

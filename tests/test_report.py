@@ -59,7 +59,7 @@ def test_page_shows_scores_pictures_and_curves_and_needs_no_network(folders, sod
     assert done.returncode == 0, done.stderr
     page = (out / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"""src=["'](?!data:)|<link[^>]*href=["'](?!data:)""", page)  # links to follow are no loads
-    assert not re.search(r"@import|url\((?!['\"]?data:)", page)
+    assert not re.search(r"@import|url\((?!['\"]?(?:data:|#))", page)
     for part in ("Two methods", "good", "bad", "0.9365", "β² = 0.3", "photo0", "learning_rate", "afiu report", "jax"):
         assert part in page, part
     assert page.count("data:image/") > 8
