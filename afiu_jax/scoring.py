@@ -166,6 +166,6 @@ class Scorer:
 
 
 def _padded(side: int) -> int:
-    """The side that is compiled for: four to an octave, from 32 on."""
-    step = max(32, 1 << max(side.bit_length() - 3, 0))
+    """The side that is compiled for: multiples of 32, of 64 from 512 on, of 128 from 1024 on, and so forth."""
+    step = max(32, 1 << max(side.bit_length() - 4, 0))
     return -(-side // step) * step
