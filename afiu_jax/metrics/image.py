@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float64, Int32, UInt
+from jaxtyping import Array, Bool, Float64, Int, UInt
 
 from afiu_jax.metrics import curves
 from afiu_jax.metrics.counts import joint_counts
@@ -20,7 +20,7 @@ def score_images(
     masks: Bool[Array | np.ndarray, "b h w"],
     valid: Bool[Array | np.ndarray, "b h w"],
     values: Float64[np.ndarray, "b levels"],
-    nearest: Int32[np.ndarray, "b 2 h w"] | None = None,
+    nearest: Int[np.ndarray, "b 2 h w"] | None = None,
 ) -> ImageScores:
     """Scores of each image of a batch, computed in float64 whatever the session's default.
 
@@ -51,8 +51,7 @@ def _score_image(levels, mask, valid, values, nearest) -> ImageScores:
     quadrants = joint_counts(levels, mask, valid, num_levels=len(values))
     scores = _from_counts(quadrants, values)
     if nearest is not None:
-        found = values[0] + levels * (values[-1] - values[0]) / (len(values) - 1)  # quicker than values[levels]
-        scores["weighted_f"] = weighted_f(found, mask, valid, nearest)
+        scores["weighted_f"] = weighted_f(levels, values, mask, valid, nearest)
     return scores
 
 
