@@ -16,6 +16,7 @@ from ml_collections.config_dict import placeholder
 from afiu_jax.errors import UserError
 from afiu_jax.losses import DEFAULT_LOSS, LOSSES
 from afiu_jax.networks import NETWORKS, network_options
+from input_pipeline.bokeh import RADIUS
 
 Resolved = dict
 """A resolved configuration: nested dictionaries of numbers, strings, lists and None."""
@@ -87,7 +88,7 @@ def dataset(name: str, **fields) -> dict:
         "images_dir": "images",
         "masks_dir": "masks",
         "source": "folder",
-        "radius": (0.004, 0.035),
+        "radius": RADIUS,
         **fields,
     }
 
