@@ -20,7 +20,7 @@ from input_pipeline.records import DataError
 # New attributes are accepted here and checked against the schema afterwards: a network's options are not known yet.
 CONFIG = config_flags.DEFINE_config_file("config", None, lock_config=False, accept_new_attributes=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; runs/<config>[-<variant>] unless told")
-INIT_FROM = flags.DEFINE_string("init_from", None, "workdir (best checkpoint, else last) or checkpoints/<step>")
+INIT_FROM = flags.DEFINE_string("init_from", None, "workdir (best checkpoint, else last), step, file or name")
 
 
 def main(argv: list[str]) -> None:

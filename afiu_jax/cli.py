@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from afiu_jax.console import open_console, progress, quiet_orbax
+from afiu_jax.console import open_console, quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
 from input_pipeline.records import DataError
 
@@ -33,22 +33,23 @@ def demo(
 
 @app.command()
 def predict(
-    photos: Annotated[list[str], typer.Argument(help="Photos, or folders of them.")],
-    checkpoint: Annotated[str, typer.Option(help="A run's workdir (its best checkpoint, else last) or a step.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the maps.")] = Path("maps"),
+    photos: Annotated[list[str], typer.Argument(help="Photos, folders of them, or patterns.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures, or one .png file.")] = Path("maps"),
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", "--checkpoint", help="u2netp-dbd, u2netp-sod, a file of afiu export, or a workdir."),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="dbd: what is out of focus; sod: the salient object.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Side that photos are resized to, as in training; or native: their own size.")
+    ] = None,
+    save: Annotated[str, typer.Option(help="Any of map,overlay,cutout,side-by-side.")] = "map",
 ) -> None:
-    """A map of every photo, 8-bit PNG at the photo's own size, as OUT/<stem>.png."""
-    from afiu_jax.inference import Predictor
-    from afiu_jax.maps import map_writer
-    from input_pipeline.photos import Photos
+    """Maps of photos, as PNG at each photo's own size; white = blurred, or salient with --task sod."""
+    from afiu_jax.commands.predict import predict
 
-    source = Photos(photos)
-    save = map_writer(out, [path for _, path in source.files])
-    predictor = Predictor(checkpoint)
-    records = (source[i] for i in progress(range(len(source)), "predicting"))
-    for record, found in predictor.maps(records):
-        save(record, found)
-    open_console().print(f"{len(source)} maps in {out}; white = {predictor.positive}; network: {predictor.path}")
+    if predict(photos, out, weights=weights, task=task, size=size, save=save):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -57,7 +58,9 @@ def evaluate(
     masks: Annotated[Path | None, typer.Option(help="Folder of their masks, of equal names.")] = None,
     invert_predictions: Annotated[bool, typer.Option(help="255 in the maps is what 0 is in the masks.")] = False,
     invert_masks: Annotated[bool, typer.Option(help="The target is what is below 128 in the masks.")] = False,
-    checkpoint: Annotated[str | None, typer.Option(help="A run's workdir (its best checkpoint, else last).")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", "--weights", help="A workdir (its best checkpoint), a step or a name.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="folder, scenes, bokeh or a TFDS name; else the run's test.")] = None,
     path: Annotated[str | None, typer.Option(help="The folder, or the TFDS data folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of the data: val, test[:100], …")] = None,
@@ -155,16 +158,17 @@ def import_weights(
 
 @app.command()
 def export(
-    checkpoint: Annotated[str, typer.Option(help="A run's workdir (its best checkpoint, else last) or a step.")],
+    weights: Annotated[str, typer.Option("--weights", "--checkpoint", help="As of afiu predict.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file.")],
     to: Annotated[str, typer.Option("--format", help="safetensors: the state dict in the published names.")] = (
         "safetensors"
     ),
+    half: Annotated[bool, typer.Option(help="Weights as float16.")] = False,
 ) -> None:
     """Writes a network into a file for other programs."""
     from afiu_jax.export import export
 
-    saved = export(checkpoint, out, to)
+    saved = export(weights, out, to, half=half)
     open_console().print(f"wrote {out}: {saved.config['model']['name']} of {saved.path}")
 
 

@@ -95,7 +95,8 @@ def _require_length(workdir: Path, steps: int) -> None:
 
 def _score(workdir: Path) -> tuple[dict[str, float], dict[str, list[np.ndarray]]]:
     """Scores of a run on its test scenes, and the first of them as pictures."""
-    predictor = Predictor(workdir, batch_size=16)
+    positive = json.loads((workdir / "config.json").read_text(encoding="utf-8"))["task"]["positive"]
+    predictor = Predictor(workdir, positive=positive, batch_size=16)
     spec = Spec(**predictor.config["data"]["test"])
     source = open_source(spec, predictor.positive, seed=predictor.config["seed"])
     pictures: dict[str, list[np.ndarray]] = {"photo": [], "truth": [], "map": []}

@@ -5,9 +5,9 @@ random generator, so a run resumes exactly from nothing but its step; each proce
 batch, so the order does not depend on the number of processes either.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import grain
 import numpy as np
@@ -46,6 +46,11 @@ class Preparation:
     size: tuple[int, int]
     normalize: Normalization = "imagenet"
     antialias: bool = False
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "Preparation":
+        """What the ``data`` part of a configuration says."""
+        return cls((data["image_size"],) * 2, data["normalize"], data["antialias"])
 
     def shrink(self, record: Record) -> Record:
         """Image and mask at the network's size, still 8-bit."""

@@ -1,13 +1,30 @@
 """What every reader of pictures shares: which files they are, and 8-bit pixels of any of their kinds."""
 
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
-BROKEN = (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for files that it cannot decode, or will not because of their size."""
+BROKEN = (
+    OSError,
+    UnidentifiedImageError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+    # From the depths of decoders, for files that are damaged in ways that those do not check:
+    EOFError,
+    LookupError,
+    TypeError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises for files that it cannot decode, or will not because of their size (179 megapixels)."""
 
 
 def to_8_bit(picture: Image.Image) -> Image.Image:
@@ -20,3 +37,34 @@ def to_8_bit(picture: Image.Image) -> Image.Image:
 def pixels(picture: Image.Image, mode: str) -> UInt8[np.ndarray, "h w *channels"]:
     """``RGB`` as ``[h, w, 3]``, ``L`` as ``[h, w]``, 0–255, of a picture of any mode; transparency is dropped."""
     return np.array(to_8_bit(picture).convert(mode))
+
+
+def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a photo as it is seen; see ``photo_pixels``.
+
+    Raises:
+        Exception: one of ``BROKEN``.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not refused
+        with Image.open(path) as picture:
+            return photo_pixels(picture)
+
+
+def photo_pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB of a picture as it is seen: turned as its EXIF data says, white where it is transparent.
+
+    Integers of more than 16 bits are taken for 16-bit values, and floating-point values for 0–1, as far as they are
+    not larger.
+    """
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(picture, np.float32))
+        peak = next((peak for peak in (1.0, 255.0, 65535.0) if values.max(initial=0) <= peak), float(values.max()))
+        if picture.mode == "I":
+            peak = max(peak, 255.0)
+        picture = Image.fromarray(np.rint(values.clip(0) / np.float32(peak) * 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return pixels(picture, "RGB")

@@ -22,7 +22,8 @@ from afiu_jax.interop.layout import to_published
 from afiu_jax.networks import NETWORKS
 from afiu_jax.networks.published import PUBLISHED
 from afiu_jax.training import loop
-from afiu_jax.training.checkpoint import find_checkpoint, has_checkpoints, load_model, match
+from afiu_jax.training.checkpoint import find_checkpoint, has_checkpoints, load_model
+from afiu_jax.training.saved import match
 from input_pipeline.photos import Photos
 
 

@@ -18,10 +18,11 @@ from afiu_jax.evaluation import evaluate
 from afiu_jax.inference import Predictor
 from afiu_jax.losses import LOSSES
 from afiu_jax.training import loop
-from afiu_jax.training.checkpoint import find_checkpoint, load_model, transfer
+from afiu_jax.training.checkpoint import find_checkpoint, load_model
 from afiu_jax.training.logging import MetricsLog, read_metrics
 from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.optimizer import create_optimizer
+from afiu_jax.training.saved import transfer
 from afiu_jax.training.state import create_state, graph_of
 from afiu_jax.training.step import Report, make_train_step
 from input_pipeline.prepare import prepare

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from afiu_jax.console import open_console
 from afiu_jax.errors import UserError
-from afiu_jax.inference import preparation_of
 from afiu_jax.interop.calibrate import calibrate
 from afiu_jax.interop.torch_checkpoint import Report, load_torch_checkpoint
 from afiu_jax.networks import create_model
@@ -21,6 +20,7 @@ from afiu_jax.networks.published import PUBLISHED
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.config import Resolved, base_config, resolve
 from afiu_jax.training.state import create_state
+from input_pipeline.loader import Preparation
 from input_pipeline.photos import Photos
 
 
@@ -54,7 +54,7 @@ def import_weights(name: str, source: Path, out: Path, *, preset: str = "", phot
     console.print(f"{source}: {report.describe()}")
     console.print(modules_table(report, model))
     if pictures:
-        preparation = preparation_of(config)
+        preparation = Preparation.of(config["data"])
         images = (preparation.finish(preparation.shrink(pictures[i]))["image"] for i in range(len(pictures)))
         console.print(f"statistics of {len(report.folded)} batch normalisations from {len(pictures)} photos")
         calibrate(model, report.folded, images)

@@ -55,8 +55,12 @@ class Entry:
 
     def write(self, value: np.ndarray) -> None:
         """Fills the variable from an array in PyTorch's layout."""
+        self.variable[...] = jnp.asarray(self.convert(value))
+
+    def convert(self, value: np.ndarray) -> np.ndarray:
+        """An array in PyTorch's layout as the variable has it, float32."""
         value = np.asarray(value, np.float32)
-        self.variable[...] = jnp.asarray(value.transpose(2, 3, 1, 0) if self._is_kernel else value)
+        return value.transpose(2, 3, 1, 0) if self._is_kernel else value
 
     @property
     def _is_kernel(self) -> bool:
@@ -96,10 +100,22 @@ def to_published(model: nnx.Module, name: str) -> dict[str, np.ndarray]:
 
 
 def from_published(model: nnx.Module, name: str, arrays: Mapping[str, np.ndarray], source: str = "the file") -> None:
-    """Fills a network in place from its published state dict. Either every array fits, or nothing is touched.
+    """Fills a network in place from its published state dict; arguments and errors as of ``fitting``.
+
+    Either every array fits, or nothing is touched.
+    """
+    fitted = fitting(model, name, arrays, source)
+    for entry in entries(model, name):
+        entry.variable[...] = jnp.asarray(fitted[entry.path])
+
+
+def fitting(
+    model: nnx.Module, name: str, arrays: Mapping[str, np.ndarray], source: str = "the file"
+) -> dict[str, np.ndarray]:
+    """A published state dict as arrays of our layout by dotted path, one for each variable of the network.
 
     Args:
-        model: the network.
+        model: the network; abstract or not.
         name: its key in ``NETWORKS``.
         arrays: by published key; counters (``num_batches_tracked``) may be there or not.
         source: where they come from, for messages.
@@ -124,8 +140,7 @@ def from_published(model: nnx.Module, name: str, arrays: Mapping[str, np.ndarray
         raise UserError(f"{source} does not fit {name}: it {found}")
     if broken := [key for key in ours if not np.isfinite(theirs[key]).all()]:
         raise UserError(f"{source} has numbers that are not finite in {_some(broken)}")
-    for key, entry in ours.items():
-        entry.write(theirs[key])
+    return {entry.path: entry.convert(theirs[key]) for key, entry in ours.items()}
 
 
 def is_counter(key: str) -> bool:

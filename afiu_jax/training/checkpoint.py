@@ -12,19 +12,17 @@
 The last checkpoints are kept, and the best by validation MAE.
 """
 
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import nnx
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from afiu_jax.errors import UserError
 from afiu_jax.training.config import Resolved
+from afiu_jax.training.saved import SavedModel
 from afiu_jax.training.state import TrainState, flatten, unflatten
 
 _PACKAGES = ("afiu-jax", "jax", "flax", "optax", "orbax-checkpoint")
@@ -104,27 +102,6 @@ class Checkpoints:
         return state, found.data["position"]
 
 
-@dataclass(frozen=True)
-class SavedModel:
-    """A network read from a checkpoint.
-
-    Attributes:
-        path: the step's folder.
-        step: its step.
-        config: the resolved configuration of its run.
-        scores: its validation scores, if it was validated.
-        params: trainable weights by dotted path.
-        batch_stats: running statistics by dotted path.
-    """
-
-    path: Path
-    step: int
-    config: Resolved
-    scores: dict[str, float] | None
-    params: dict[str, np.ndarray]
-    batch_stats: dict[str, np.ndarray]
-
-
 def find_checkpoint(path: str | Path) -> Path:
     """The step folder that a path means: itself, or a work directory's best by validation MAE, else its last.
 
@@ -166,76 +143,6 @@ def load_model(path: str | Path) -> SavedModel:
         restored = manager.restore(step, args=items)
     model, meta = jax.tree.map(np.asarray, restored["model"]), restored["meta"]
     return SavedModel(found, step, meta["config"], meta["scores"], model["params"], model["batch_stats"])
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """What became of the parameters of a network in a transfer, by dotted path."""
-
-    loaded: list[str]
-    absent: list[str]  # the network's, but not in the checkpoint
-    reshaped: list[str]  # in both, with different shapes; not loaded
-    unused: list[str]  # the checkpoint's, but not in the network
-
-    def describe(self) -> str:
-        """The counts in one line, and the names of whatever was not loaded."""
-        counts = f"loaded {len(self.loaded)}"
-        for what, names in (("absent", self.absent), ("reshaped", self.reshaped), ("unused", self.unused)):
-            shown = ": " + ", ".join(names[:4]) + (", …" if len(names) > 4 else "") if names else ""
-            counts += f", {what} {len(names)}{shown}"
-        return counts
-
-
-def match(saved: SavedModel, model: nnx.Module, name: str) -> Transfer:
-    """What a transfer into a network would do, from names and shapes alone; the network may be abstract.
-
-    Args:
-        saved: the checkpoint.
-        model: the network.
-        name: the network's name, which the checkpoint's must be.
-
-    Raises:
-        UserError: the checkpoint holds another network, or one so different that less than half of the network's
-            parameters would be loaded.
-    """
-    theirs = saved.config["model"]["name"]
-    if theirs != name:
-        raise UserError(
-            f"{saved.path} holds the network {theirs}, not {name}: "
-            f"pass --config.model.name={theirs}, or name a run of {name}"
-        )
-    variables, values = _variables(model), {**saved.params, **saved.batch_stats}
-    shared = [key for key in variables if key in values]
-    loaded = [key for key in shared if variables[key].shape == values[key].shape]
-    size = lambda keys: sum(variables[key].size for key in keys)  # noqa: E731
-    if size(loaded) < size(variables) / 2:
-        raise UserError(
-            f"{saved.path} fits only {size(loaded):,} of {size(variables):,} parameters: its options differ "
-            f"(there: {saved.config['model']['options']}); use the same config variant and model.options for both runs"
-        )
-    return Transfer(
-        loaded,
-        absent=[key for key in variables if key not in values],
-        reshaped=[key for key in shared if variables[key].shape != values[key].shape],
-        unused=[key for key in values if key not in variables],
-    )
-
-
-def transfer(saved: SavedModel, model: nnx.Module, name: str) -> Transfer:
-    """Puts a checkpoint's weights and statistics into a network, in place, wherever name and shape agree.
-
-    Arguments and errors as of ``match``.
-    """
-    report = match(saved, model, name)
-    variables, values = _variables(model), {**saved.params, **saved.batch_stats}
-    for key in report.loaded:
-        variables[key][...] = jnp.asarray(values[key])
-    return report
-
-
-def _variables(model: nnx.Module) -> dict[str, nnx.Variable]:
-    flat = nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
-    return {".".join(map(str, path)): variable for path, variable in flat}
 
 
 _KEYS = {"task", "model", "data"}

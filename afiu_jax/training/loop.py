@@ -21,20 +21,21 @@ from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.console import open_console
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import score_batches
-from afiu_jax.inference import preparation_of
 from afiu_jax.interop.backbone import load_backbone
 from afiu_jax.losses import LOSSES
 from afiu_jax.maps import to_8_bit
 from afiu_jax.networks import NETWORKS, create_model
-from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints, load_model, match, transfer
+from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.config import Resolved, differences, resolve
 from afiu_jax.training.logging import Clock, LiveLine, MetricsLog
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
+from afiu_jax.training.saved import match, transfer
 from afiu_jax.training.signals import StopRequest
 from afiu_jax.training.state import TrainState, create_state, graph_of
 from afiu_jax.training.step import Report, TrainStep, make_predict_step, make_train_step
-from input_pipeline.loader import Batch, eval_batches, train_batches
+from afiu_jax.weights import is_shipped, load_weights
+from input_pipeline.loader import Batch, Preparation, eval_batches, train_batches
 from input_pipeline.records import Source
 from input_pipeline.sources import Spec, describe, looks_inverted, open_source
 from input_pipeline.transforms import Augment, resize
@@ -63,7 +64,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     Args:
         config: a ConfigDict as ``configs/*.py`` give it.
         workdir: folder of the run; made if need be.
-        init_from: a run's work directory or a step folder whose network is where this run starts.
+        init_from: the network where this run starts, see ``load_weights``.
 
     Returns:
         How the run ended.
@@ -81,10 +82,11 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     abstract = _abstract_model(name, options)
     train, val = _open_data(config, console)
     # What a resumed run may not change either: where it began, and how many records its order was drawn from.
-    config["init_from"] = str(Path(init_from).expanduser().absolute()) if init_from else None
+    named = init_from is None or is_shipped(init_from)
+    config["init_from"] = init_from if named else str(Path(init_from).expanduser().absolute())
     config["records"] = len(train)
     _check_workdir(workdir, config)
-    start = load_model(init_from) if init_from and not has_checkpoints(workdir) else None
+    start = load_weights(init_from) if init_from and not has_checkpoints(workdir) else None
     if start:
         match(start, abstract, name)
         _check_start(start.config, config, console)
@@ -209,7 +211,7 @@ class Validation:
 
     def __init__(self, source: Source, config: Resolved, predict_step):
         self.source, self.config, self.predict_step = source, config, predict_step
-        self.preparation = preparation_of(config)
+        self.preparation = Preparation.of(config["data"])
 
     def scores(self, state: TrainState) -> dict[str, float]:
         """``mae`` and ``max_f`` over all of the data."""
@@ -318,7 +320,7 @@ def _train_batches(source: Source, config: Resolved, position: int) -> Iterator[
     data = config["data"]
     return train_batches(
         source,
-        preparation_of(config),
+        Preparation.of(config["data"]),
         batch_size=config["train"]["batch_size"],
         augment=Augment(
             data["vertical_flip"], data["horizontal_flip"], data["color_jitter"], data["rotation"], data["random_crop"]

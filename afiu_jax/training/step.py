@@ -59,12 +59,13 @@ def make_train_step(
     return train_step
 
 
-def make_predict_step(graph: nnx.GraphDef) -> Callable[[nnx.State, nnx.State, Images], Maps]:
-    """``(params, batch statistics, images) -> maps`` in 0…1 at the images' size."""
+def make_predict_step(graph: nnx.GraphDef, *, inverted: bool = False) -> Callable[[nnx.State, nnx.State, Images], Maps]:
+    """``(params, batch statistics, images) -> maps`` in 0…1 at the images' size; 1 minus them if ``inverted``."""
 
     @jax.jit
     def predict_step(params: nnx.State, batch_stats: nnx.State, images: Images) -> Maps:
         logits = nnx.merge(graph, params, batch_stats)(images).logits
-        return jax.nn.sigmoid(resize(logits, images.shape[1:3]))
+        logits = resize(logits, images.shape[1:3])
+        return jax.nn.sigmoid(-logits if inverted else logits)
 
     return predict_step

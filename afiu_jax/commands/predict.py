@@ -1,0 +1,141 @@
+"""``afiu predict``: maps and other pictures of photos."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+
+from afiu_jax.console import open_console, progress
+from afiu_jax.errors import UserError
+from afiu_jax.inference import Predictor, Size
+from afiu_jax.views import VIEWS, View, render
+from afiu_jax.weights import DEFAULTS
+from input_pipeline.photos import Photos
+from input_pipeline.records import DataError, Record
+
+_BATCH = 8
+_MARK = "afiu_jax"  # key of the PNG text by which our own pictures are known, so that no other is replaced
+
+
+def predict(
+    photos: Sequence[str],
+    out: Path,
+    *,
+    weights: str | None = None,
+    task: str | None = None,
+    size: str | None = None,
+    save: str = "map",
+) -> int:
+    """Writes ``out/<stem>.png``, and ``out/<stem>_<view>.png`` for every view but the map.
+
+    Args:
+        photos: files, folders and patterns.
+        out: folder of the pictures; made if need be. A name that ends in .png is the file of a single picture.
+        weights: see ``load_weights``; the network of the task unless told.
+        task: dbd or sod; of the weights unless told, dbd if there are none either.
+        size: side of the square that photos are resized to, or ``native``; that of the training unless told.
+        save: views, separated by commas.
+
+    Returns:
+        How many photos could not be read. They are named on the error stream.
+
+    Raises:
+        UserError: a wrong request, a file that would be replaced, or none of the photos could be read.
+        DataError: no such photos.
+    """
+    views = _views(save)
+    source = Photos(photos)
+    targets = _targets(out, source, views)
+    predictor = Predictor(
+        weights or DEFAULTS[_task(task) or "dbd"], size=_size(size), batch_size=_BATCH, shrink_first=True
+    )
+    if _task(task) and (task == "sod") != (predictor.positive == "salient"):
+        raise UserError(f"{predictor.name} marks what is {predictor.positive}: --task and --weights contradict")
+    failures: list[str] = []
+    console, errors = open_console(), open_console(stderr=True)
+    for record, found in predictor.maps(_readable(source, failures)):
+        for view in views:
+            _write(render(view, record["image"], found, predictor.positive), targets[record["id"], view], predictor)
+    for line in failures:
+        errors.print(f"error: {line}", style="red")
+    done = len(source) - len(failures)
+    if not done:
+        raise UserError(f"none of {len(source)} photos could be read: nothing was written")
+    where = next(iter(targets.values())) if len(targets) == 1 else next(iter(targets.values())).parent
+    what = f"{done} photos" if done > 1 else "1 photo"
+    console.print(f"{what}: {', '.join(views)} in {where}; white = {predictor.positive}; network: {predictor.name}")
+    return len(failures)
+
+
+def _views(save: str) -> list[View]:
+    names = list(dict.fromkeys(name.strip() for name in save.split(",")))
+    if unknown := [name for name in names if name not in VIEWS]:
+        raise UserError(f"--save {unknown[0]!r} is unknown; give one or more of {','.join(VIEWS)}")
+    return names
+
+
+def _task(task: str | None) -> str | None:
+    if task not in (None, *DEFAULTS):
+        raise UserError(f"--task {task!r} is unknown; it is one of {', '.join(DEFAULTS)}")
+    return task
+
+
+def _size(size: str | None) -> Size | None:
+    if size is None or size == "native":
+        return size
+    if not size.isdecimal() or int(size) < 1:
+        raise UserError(f"--size {size!r}: give a number of pixels, such as 320, or native")
+    return int(size)
+
+
+def _targets(out: Path, source: Photos, views: Sequence[View]) -> dict[tuple[str, View], Path]:
+    """Where each picture goes; nothing that this command did not write itself may be there."""
+    inputs = {path.resolve() for _, path in source.files}
+    if out.suffix.lower() == ".png" and not out.is_dir():
+        if len(source) * len(views) > 1:
+            raise UserError(f"{out} is one file, and this gives {len(source) * len(views)} pictures: name a folder")
+        targets = {(source.files[0][0], views[0]): out}
+    else:
+        targets = {
+            (stem, view): out / (f"{stem}.png" if view == "map" else f"{stem}_{view}.png")
+            for stem, _ in source.files
+            for view in views
+        }
+    taken: dict[Path, str] = {}
+    for (stem, _), path in targets.items():
+        if path.resolve() in inputs:
+            raise UserError(f"{path} would replace a photo: name another folder with -o")
+        if path in taken:
+            raise UserError(f"{taken[path]} and {stem} would both give {path}: predict them separately")
+        taken[path] = stem
+        if path.exists() and not _is_ours(path):
+            raise UserError(f"{path} is there already, and not of this program: move it, or name another folder")
+    next(iter(targets.values())).parent.mkdir(parents=True, exist_ok=True)
+    return targets
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return _MARK in picture.info
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def _readable(source: Photos, failures: list[str]) -> Iterator[Record]:
+    for i in progress(range(len(source)), "predicting"):
+        try:
+            record = source[i]
+        except DataError as error:
+            failures.append(str(error))
+            continue
+        yield record
+
+
+def _write(picture: Image.Image, path: Path, predictor: Predictor) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text(_MARK, f"network {predictor.name}, size {predictor.size}; maps: white = {predictor.positive}")
+    # A reader, or the next run, never meets half a picture.
+    temporary = path.with_name(path.name + ".part")
+    picture.save(temporary, "PNG", pnginfo=text)
+    temporary.replace(path)

@@ -1,0 +1,106 @@
+"""Networks in ``.safetensors`` files of our own: the published state dict, and in its metadata how to use it.
+
+=============  ======================================================================================
+``network``    key in ``NETWORKS``
+``options``    the network's options, JSON
+``task``       sod or dbd
+``positive``   what 1 means: salient, blur or focus
+``normalize``  see ``input_pipeline.transforms.normalize``
+``antialias``  whether photos were smoothed before shrinking, true or false
+``image_size`` side of the square that photos are resized to, in pixels
+=============  ======================================================================================
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from afiu_jax.errors import UserError
+from afiu_jax.interop.layout import fitting, to_published
+from afiu_jax.networks import create_model
+from afiu_jax.training.saved import SavedModel
+
+_KEYS = {"network", "options", "task", "positive", "normalize", "antialias", "image_size"}
+_STATISTICS = ("running_mean", "running_var")
+
+
+def metadata_of(config: dict) -> dict[str, str]:
+    """The metadata that say how a network is used, from the resolved configuration of its run."""
+    task, model, data = (config[part] for part in ("task", "model", "data"))
+    return {
+        "network": model["name"],
+        "options": json.dumps(model["options"]),
+        "task": task["name"],
+        "positive": task["positive"],
+        "normalize": data["normalize"],
+        "antialias": json.dumps(data["antialias"]),
+        "image_size": str(data["image_size"]),
+    }
+
+
+def write_exported(model: nnx.Module, saved: SavedModel, path: Path, *, half: bool = False) -> None:
+    """Writes a network.
+
+    Args:
+        model: the network.
+        saved: where it comes from; its configuration goes into the metadata.
+        path: the file.
+        half: float16, except for statistics, whose range may exceed it.
+
+    Raises:
+        UserError: a weight is too large for float16.
+    """
+    arrays = to_published(model, saved.config["model"]["name"])
+    if half:
+        chosen = [key for key, a in arrays.items() if a.dtype == np.float32 and not key.endswith(_STATISTICS)]
+        if large := [key for key in chosen if np.abs(arrays[key]).max(initial=0) > np.finfo(np.float16).max]:
+            raise UserError(f"{large[0]} is too large for float16: leave out --half")
+        arrays |= {key: arrays[key].astype(np.float16) for key in chosen}
+    path.write_bytes(save(arrays, {"format": "pt", **metadata_of(saved.config)}))
+
+
+def read_exported(path: Path) -> SavedModel:
+    """Reads a network that ``write_exported`` wrote.
+
+    Raises:
+        UserError: a file that cannot be read, or was not written so.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            found = file.metadata() or {}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if not found.keys() >= _KEYS:
+        raise UserError(
+            f"{path} does not say how its network is used: afiu export writes files that do; "
+            "afiu import-weights takes others"
+        )
+    try:
+        config = {
+            "task": {"name": found["task"], "positive": found["positive"]},
+            "model": {"name": found["network"], "options": json.loads(found["options"])},
+            "data": {
+                "image_size": int(found["image_size"]),
+                "normalize": found["normalize"],
+                "antialias": bool(json.loads(found["antialias"])),
+            },
+        }
+    except ValueError as error:
+        raise UserError(f"the metadata of {path} cannot be read: {error}") from error
+    name, options = config["model"]["name"], config["model"]["options"]
+    abstract = nnx.eval_shape(lambda: create_model(name, **options))
+    values = fitting(abstract, name, arrays, str(path))
+    statistics = {".".join(map(str, p)) for p, _ in nnx.to_flat_state(nnx.state(abstract, nnx.BatchStat))}
+    return SavedModel(
+        path=path,
+        step=0,
+        config=config,
+        scores=None,
+        params={key: value for key, value in values.items() if key not in statistics},
+        batch_stats={key: values[key] for key in statistics},
+    )
