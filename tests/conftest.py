@@ -59,10 +59,10 @@ def tiny_flags(**overrides) -> list[str]:
     return [f"--config.{key}={value}" for key, value in values.items()]
 
 
-def run_command(*arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess:
+def run_command(*arguments: object, timeout: float = 300, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """Runs Python on the given arguments from the project's root, as a person would."""
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,405 @@
+"""Maps of one's own photos: every format, size and kind of damage that a folder of photos has."""
+
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_command
+from PIL import Image
+
+import afiu_jax
+from afiu_jax.commands.predict import predict
+from afiu_jax.errors import UserError
+from afiu_jax.inference import Predictor, load
+from afiu_jax.networks.sizes import LegalSizes
+from afiu_jax.tiling import native_maps, ramp, starts
+from afiu_jax.views import render
+from afiu_jax.weights import FOLDER, load_weights, shipped
+from input_pipeline.records import DataError
+from input_pipeline.scenes import Scenes
+
+SHARED = ROOT.parent / "shared"
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return load("u2netp-sod", size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """60 × 90 pixels with something in it."""
+    return np.asarray(Image.fromarray(Scenes("salient", split="test")[0]["image"]).resize((90, 60)))
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def sixteen(array):
+    return Image.fromarray(array.astype(np.uint16) * 257)
+
+
+FORMATS = {
+    "colour.jpg": lambda p: Image.fromarray(p),
+    "colour.png": lambda p: Image.fromarray(p),
+    "colour.bmp": lambda p: Image.fromarray(p),
+    "colour.tif": lambda p: Image.fromarray(p),
+    "colour.webp": lambda p: Image.fromarray(p),
+    "grey.jpg": lambda p: Image.fromarray(p).convert("L"),
+    "black-and-white.png": lambda p: Image.fromarray(p).convert("1"),
+    "sixteen.png": lambda p: sixteen(p[..., 1]),
+    "sixteen.tif": lambda p: sixteen(p[..., 1]),
+    "thirty-two.tif": lambda p: Image.fromarray(p[..., 1].astype(np.int32) * 257),
+    "float.tif": lambda p: Image.fromarray(p[..., 1].astype(np.float32) / 255),
+    "rgba.png": lambda p: Image.fromarray(np.dstack([p, np.full(p.shape[:2], 255, np.uint8)])),
+    "grey-alpha.png": lambda p: Image.fromarray(np.dstack([p[..., 1], np.full(p.shape[:2], 255, np.uint8)])),
+    "palette.png": lambda p: Image.fromarray(p).quantize(256),
+    "cmyk.jpg": lambda p: Image.fromarray(p).convert("CMYK"),
+    "cmyk.tif": lambda p: Image.fromarray(p).convert("CMYK"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_kind_of_picture_gives_the_map_of_what_is_seen(name, photo, predictor, tmp_path):
+    FORMATS[name](photo).save(tmp_path / name)
+    found = predictor.predict(tmp_path / name)
+    assert found.shape == photo.shape[:2]
+    assert found.dtype == np.float32
+    grey = ("grey", "sixteen", "thirty", "float", "black")
+    seen = np.repeat(photo[..., 1:2], 3, -1) if name.startswith(grey) else photo
+    # Black and white is another picture; lossy formats and palettes are nearly this one.
+    if not name.startswith("black"):
+        assert np.abs(found - predictor.predict(seen)).mean() < 0.06
+
+
+def test_all_ways_to_give_a_photo_agree(photo, predictor, tmp_path):
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    expected = predictor.predict(photo)
+    assert 0 <= expected.min() < expected.max() <= 1
+    for given in (
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        Image.fromarray(photo),
+        photo.astype(np.uint16) * 257,
+        photo / 255,
+        (photo / 255).astype(np.float32),
+        np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)]),
+    ):
+        np.testing.assert_allclose(predictor.predict(given), expected, atol=1e-6)
+    grey = photo[..., 0]
+    np.testing.assert_allclose(predictor.predict(grey), predictor.predict(grey[..., None]), atol=1e-6)
+
+
+def test_a_list_gives_a_list_in_order_whatever_the_sizes(photo, predictor):
+    photos = [photo, photo[:, :40], photo.transpose(1, 0, 2), photo[:30]]
+    maps = predictor.predict(photos)
+    assert [m.shape for m in maps] == [p.shape[:2] for p in photos]
+    for given, found in zip(photos, maps, strict=True):
+        np.testing.assert_allclose(found, predictor.predict(given), atol=1e-5)
+    assert predictor.predict([]) == []
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_turned_as_their_exif_data_say(orientation, photo, predictor, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(photo).save(tmp_path / "a.png", exif=exif)
+    # EXIF 2.32, table 6: where row 0 and column 0 of the file lie in the picture.
+    seen = {
+        1: photo, 2: photo[:, ::-1], 3: photo[::-1, ::-1], 4: photo[::-1],
+        5: photo.transpose(1, 0, 2), 6: np.rot90(photo, -1), 7: photo[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(photo),
+    }[orientation]  # fmt: skip
+    np.testing.assert_allclose(predictor.predict(tmp_path / "a.png"), predictor.predict(seen), atol=1e-6)
+
+
+def test_transparent_is_white(photo, predictor, tmp_path):
+    opaque = np.zeros(photo.shape[:2], np.uint8)
+    opaque[20:50, 30:70] = 255
+    Image.fromarray(np.dstack([photo, opaque])).save(tmp_path / "a.png")
+    white = np.where(opaque[..., None] > 0, photo, 255).astype(np.uint8)
+    np.testing.assert_allclose(predictor.predict(tmp_path / "a.png"), predictor.predict(white), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 5, 2), np.uint8),
+        np.zeros((3,), np.uint8),
+        np.zeros((0, 5, 3), np.uint8),
+        np.zeros((4, 5, 3), np.int32),
+        np.full((4, 5, 3), 2.0),
+        np.full((4, 5, 3), np.nan),
+    ],
+)
+def test_arrays_that_are_no_picture_are_refused(array, predictor):
+    with pytest.raises(UserError, match="a photo"):
+        predictor.predict(array)
+
+
+def test_large_photos_are_smoothed_before_they_are_shrunk(predictor):
+    """Alternate black and white rows look grey from afar; unsmoothed sampling makes anything of them."""
+    stripes = np.zeros((SIZE * 4, SIZE * 4, 3), np.uint8)
+    stripes[::2] = 255
+    assert predictor._prepare(stripes)[2:-2, 2:-2].std(axis=(0, 1)).max() < 0.1
+    plain = Predictor("u2netp-sod", size=SIZE)  # as published loaders do
+    rolled = stripes[: SIZE * 4 - 3]
+    assert plain._prepare(rolled).std(axis=(0, 1)).max() > 0.5
+
+
+# Native size
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 3000), (640, 427), (641, 641), (1500, 900)])
+def test_tiles_cover_a_photo_and_leave_no_seam(size):
+    """With a network that gives back what it sees, the blend of all tiles is the photo."""
+    photo = np.random.default_rng(0).random((1, *size, 3), np.float32)
+    seen = []
+
+    def run(images):
+        seen.append(images.shape[1:3])
+        return images[..., 0]
+
+    found = native_maps(run, photo, LegalSizes(multiple=32, least=64))
+    np.testing.assert_allclose(found, photo[..., 0], atol=1e-6)
+    assert all(side % 32 == 0 and 64 <= side <= 640 for shape in seen for side in shape)
+    assert len(set(seen)) == 1  # one program to compile
+
+
+def test_neighbouring_tiles_are_blended_linearly():
+    """Tiles that disagree by 1 meet in a ramp as wide as their overlap, not in a step."""
+    counter = iter(range(10))
+
+    def run(images):
+        return np.full(images.shape[:3], float(next(counter) % 2), np.float32)
+
+    row = native_maps(run, np.zeros((1, 64, 192, 3), np.float32), LegalSizes(), tile=128, overlap=64)[0, 0]
+    assert row[0] == 0
+    assert row[-1] == 1
+    assert np.abs(np.diff(row)).max() < 2 / 64
+
+
+@pytest.mark.parametrize("side", [100, 640, 641, 1153, 4000])
+def test_tiles_are_spread_evenly_and_overlap(side):
+    places = starts(side, 640, 128)
+    assert places[0] == 0
+    assert places[-1] == max(side - 640, 0) or side < 640
+    assert all(b - a <= 640 - 128 for a, b in pairwise(places))
+    assert ramp(640, 128).max() == 1
+    assert ramp(640, 128).min() > 0
+
+
+def test_native_maps_have_every_size_and_keep_their_order(photo, tmp_path):
+    native = load("u2netp-sod", size="native", batch_size=2)
+    photos = [photo, photo, photo, photo[:33, :47], photo]
+    maps = native.predict(photos)
+    assert [m.shape for m in maps] == [p.shape[:2] for p in photos]
+    np.testing.assert_allclose(maps[0], maps[4], atol=1e-5)
+    np.testing.assert_allclose(maps[3], native.predict(photos[3]), atol=1e-5)
+
+
+# Weights
+
+
+def test_the_package_brings_networks_with_their_cards():
+    assert "u2netp-sod" in shipped()
+    for name in shipped():
+        card = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+        assert name in card
+        assert load_weights(name).config["task"]["name"] == name.rpartition("-")[2]
+    assert sum((FOLDER / f"{name}.safetensors").stat().st_size for name in shipped()) <= 8e6
+
+
+def test_the_shipped_detector_gives_the_published_networks_maps():
+    """onnxruntime on the published file is the reference."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    file, photos = SHARED / "weights" / "u2netp.onnx", SHARED / "data" / "cuhk" / "image"
+    if not (file.exists() and photos.exists()):
+        pytest.skip("the published network is not here")
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    ours = load("u2netp-sod")
+    for path in sorted(photos.iterdir())[:2]:
+        image = ours._prepare(np.asarray(Image.open(path).convert("RGB")))[None]
+        (theirs,) = session.run(
+            [session.get_outputs()[0].name], {session.get_inputs()[0].name: image.transpose(0, 3, 1, 2)}
+        )
+        # The weights are float16; with those of float32, the largest difference is 5e-5 (docs/weights.md).
+        assert np.abs(ours._run(image) - theirs[:, 0]).mean() < 0.002
+
+
+@pytest.mark.parametrize("weights", ["u2netp-sdo", "runs/none", "none.safetensors"])
+def test_unknown_weights_name_those_that_there_are(weights, workplace):
+    with pytest.raises(UserError, match="u2netp-sod"):
+        load(weights)
+
+
+def test_a_damaged_weights_file_is_refused(workplace):
+    whole = (FOLDER / "u2netp-sod.safetensors").read_bytes()
+    Path("cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    Path("text.safetensors").write_text("nothing")
+    for name in ("cut", "text"):
+        with pytest.raises(UserError, match=f"cannot read {name}"):
+            load(f"{name}.safetensors")
+
+
+def test_the_package_imports_nothing_heavy_and_still_offers_load():
+    code = "import sys, afiu_jax; assert 'jax' not in sys.modules; print(afiu_jax.load)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "function load" in done.stdout
+    assert set(afiu_jax.__all__) >= {"load", "Predictor", "create_model", "Prediction"}
+
+
+# Views
+
+
+def test_views_show_what_they_should(photo):
+    h, w, _ = photo.shape
+    found = np.zeros((h, w), np.uint8)
+    found[:, w // 2 :] = 255
+    np.testing.assert_array_equal(render("map", photo, found, "blur"), found)
+    overlay = np.asarray(render("overlay", photo, found, "blur")).astype(int)
+    np.testing.assert_array_equal(overlay[:, : w // 2], photo[:, : w // 2])
+    assert (overlay[:, w // 2 :, 0] >= 0.6 * 255).all()
+    for positive, alpha in (("blur", 255 - found), ("salient", found)):
+        cutout = np.asarray(render("cutout", photo, found, positive))
+        np.testing.assert_array_equal(cutout[..., 3], alpha)
+        np.testing.assert_array_equal(cutout[..., :3], photo)
+    pair = np.asarray(render("side-by-side", photo, found, "blur"))
+    np.testing.assert_array_equal(pair[:h, :w], photo)
+    np.testing.assert_array_equal(pair[-h:, -w:, 0], found)
+
+
+# The command
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(side):
+    """A PNG of a few bytes that says it has side × side pixels."""
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+def test_bad_photos_do_not_stop_a_folder(photo, workplace):
+    photos = workplace / "photos"
+    photos.mkdir()
+    Image.fromarray(photo).save(photos / "good.jpg")
+    Image.fromarray(photo[:1, :1]).save(photos / "dot.png")
+    Image.fromarray(np.resize(photo, (20, 30000, 3))).save(photos / "strip.png")
+    (photos / "text.jpg").write_text("Dear diary")
+    whole = (photos / "good.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "empty.png").write_bytes(b"")
+    (photos / "bomb.png").write_bytes(bomb(50_000))
+    done = run_command(
+        "-m", "afiu_jax.cli", "predict", photos, "--weights", "u2netp-sod", "--size", SIZE, cwd=workplace
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "3 photos: map in maps; white = salient" in done.stdout
+    assert sorted(p.name for p in (workplace / "maps").iterdir()) == ["dot.png", "good.png", "strip.png"]
+    with Image.open(workplace / "maps" / "strip.png") as found:
+        assert found.size == (30000, 20)
+    errors = done.stderr.strip().splitlines()
+    for name in ("text.jpg", "cut.jpg", "empty.png", "bomb.png"):
+        assert sum(f"cannot read {photos / name}" in line for line in errors) == 1
+    assert len(errors) == 4
+
+
+def test_strips_and_dots_have_a_native_map(photo, predictor):
+    native = load("u2netp-sod", size="native")
+    assert native.predict(photo[:1, :1]).shape == (1, 1)
+    assert native.predict(np.resize(photo, (20, 1500, 3))).shape == (20, 1500)
+
+
+def test_only_bad_photos_are_an_error(workplace):
+    Path("a.jpg").write_text("Dear diary")
+    with pytest.raises(UserError, match="none of 1 photos could be read"):
+        predict(["a.jpg"], Path("maps"), weights="u2netp-sod", size=str(SIZE))
+
+
+def test_every_view_is_written_and_may_be_renewed(photo, workplace):
+    Image.fromarray(photo).save("a.jpg")
+    Image.fromarray(photo).save("b.jpg")
+    arguments = {"weights": "u2netp-sod", "size": str(SIZE), "save": "map,overlay,cutout,side-by-side"}
+    for _ in range(2):
+        assert predict(["*.jpg"], Path("out"), **arguments) == 0
+    names = {f"{stem}{view}.png" for stem in "ab" for view in ("", "_overlay", "_cutout", "_side-by-side")}
+    assert {p.name for p in Path("out").iterdir()} == names
+    with Image.open("out/a.png") as found:
+        assert found.mode == "L"
+        assert "white = salient" in found.info["afiu_jax"]
+    with Image.open("out/a_cutout.png") as found:
+        assert found.mode == "RGBA"
+
+
+def test_one_photo_goes_into_one_file(photo, workplace):
+    Image.fromarray(photo).save("a.jpg")
+    assert predict(["a.jpg"], Path("x/map.png"), weights="u2netp-sod", size=str(SIZE)) == 0
+    assert [p.name for p in Path("x").iterdir()] == ["map.png"]
+    with pytest.raises(UserError, match=r"map\.png is one file"):
+        predict(["a.jpg"], Path("x/map.png"), save="map,overlay")
+
+
+def test_nothing_of_others_is_replaced(photo, workplace):
+    Image.fromarray(photo).save("a.png")
+    Image.fromarray(photo).save("a_overlay.jpg")
+    Path("maps").mkdir()
+    Path("maps/a.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match="there already, and not of this program"):
+        predict(["a.png"], Path("maps"))
+    assert Path("maps/a.png").read_bytes() == b"mine"
+    with pytest.raises(UserError, match="would replace a photo"):
+        predict(["a.png"], Path())
+    with pytest.raises(UserError, match="both give"):
+        predict(["a.png", "a_overlay.jpg"], Path("other"), save="map,overlay")
+    assert not Path("other").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"save": "map,maps"}, "--save 'maps' is unknown; give one or more of map,overlay,cutout,side-by-side"),
+        ({"size": "big"}, "--size 'big'"),
+        ({"size": "0"}, "--size '0'"),
+        ({"task": "cod"}, "--task 'cod' is unknown; it is one of dbd, sod"),
+        ({"task": "dbd", "weights": "u2netp-sod"}, "--task and --weights contradict"),
+    ],
+)
+def test_wrong_requests_are_refused(arguments, message, photo, workplace):
+    Image.fromarray(photo).save("a.png")
+    with pytest.raises(UserError, match=message):
+        predict(["a.png"], Path("maps"), **arguments)
+
+
+def test_photos_that_are_not_there_are_named(workplace):
+    for path, message in (("none.jpg", "no file or folder"), ("*.jpg", "nothing fits"), (".", "no pictures in")):
+        with pytest.raises(DataError, match=message):
+            predict([path], Path("maps"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["320", "native"])
+def test_twelve_megapixels_fit_into_two_gigabytes(size, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (3000, 4000, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.jpg")
+    views = "map,overlay,cutout,side-by-side"
+    done = run_command(
+        "-m", "afiu_jax.cli", "predict", tmp_path / "large.jpg", "-o", tmp_path / "o", "--size", size, "--save", views
+    )
+    assert done.returncode == 0, done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 2e9
