@@ -2,9 +2,9 @@
 
     uv run --extra export python benchmarks/predict.py [--photo photo.jpg] [--weights u2netp-dbd] [--json predict.json]
 
-Both run the same network, which `afiu export` wrote as ONNX, on the same photo at the same size. A process is timed from its
-start to its end: cold with an empty compilation cache, then once more with what the first left. Ours and theirs take
-turns; medians of the rounds are compared.
+Both run the same network, which `afiu export` wrote as ONNX, on the same photo at the same size. A process is timed
+from its start to its end: cold with an empty compilation cache, then once more with what the first left. Ours and
+theirs take turns; medians of the rounds are compared.
 """
 
 import argparse

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from scipy import ndimage
 
-_FINE, _COARSE = 0.6, 2.0  # standard deviations in pixels of a photo 400 pixels long
+_FINE, _COARSE = 0.6, 2.0  # standard deviations in pixels of a photo up to 400 pixels long
 _STRONGEST = 0.1
 _MARGIN = 0.015  # of the longest side: how far from the outline the edges of both sides mix
 _FLAT = 1.0  # levels of 255 per pixel: slopes below are noise
@@ -31,7 +31,7 @@ class Sharpness(NamedTuple):
 def edge_ratios(image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """Slope before over slope after reblurring, and the latter, in levels per pixel."""
     grey = image.astype(np.float32).mean(axis=-1)
-    scale = max(grey.shape) / 400
+    scale = max(max(grey.shape) / 400, 1)  # no edge is finer than a pixel
     fine, coarse = (ndimage.gaussian_gradient_magnitude(grey, sigma * scale) for sigma in (_FINE, _COARSE))
     return fine / np.maximum(coarse, np.float32(0.1)), coarse
 

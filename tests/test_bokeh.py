@@ -13,6 +13,7 @@ from input_pipeline import optics
 from input_pipeline.bokeh import SHARES, Bokeh
 from input_pipeline.records import DataError
 from input_pipeline.scenes import Scenes
+from input_pipeline.sharpness import region_sharpness
 
 PHOTOS = Path(__file__).parents[2] / "shared/data/msra10k/val"
 RED, GREY = (230, 20, 20), (128, 128, 128)
@@ -38,8 +39,26 @@ def red_disk_on_grey(h=120, w=160):
     return image, subject
 
 
-def only(focus, source, radius=0.03, noise=0.0, **options):
-    return Bokeh(source, shares={focus: 1.0}, radius=(radius, radius), noise=(noise, noise), **options)
+def only(focus, source, radius=0.03, noise=0.0, natural=0.0, jpeg=None, **options):
+    """One focus and one radius, and nothing done to the picture but blur unless asked for."""
+    exact = {"radius": (radius, radius), "noise": (noise, noise), "natural": natural, "jpeg": jpeg}
+    return Bokeh(source, shares={focus: 1.0}, **exact, **options)
+
+
+def textured(h=120, w=160, seed=0):
+    """Edges of every direction, as sharp as pixels are."""
+    blocks = np.random.default_rng(seed).integers(0, 2, (h // 8, w // 8, 1), np.uint8)
+    return np.repeat(np.kron(blocks, np.ones((8, 8, 1), np.uint8)) * np.uint8(180), 3, axis=-1)
+
+
+def soft(image, sigma=3.0):
+    return np.stack([ndimage.gaussian_filter(image[..., c], sigma) for c in range(3)], axis=-1)
+
+
+def box(h=120, w=160):
+    subject = np.zeros((h, w), bool)
+    subject[h // 4 : -h // 4, w // 4 : -w // 4] = True
+    return subject
 
 
 def detail_of(image):
@@ -74,6 +93,9 @@ def test_masks_of_anything_but_salient_objects_are_refused():
         ({"radius": (0.03, 0.01)}, "radius"),
         ({"threshold": 0.01}, "threshold"),
         ({"noise": (-1.0, 1.0)}, "noise"),
+        ({"natural": 1.5}, "natural"),
+        ({"jpeg": (0, 50)}, "jpeg"),
+        ({"jpeg": (90, 60)}, "jpeg"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):
@@ -189,12 +211,74 @@ def test_noise_covers_blurred_and_sharp_areas_alike():
 
 
 def test_shares_come_out_as_asked():
-    image = np.zeros((40, 60, 3), np.uint8)
-    subject = np.pad(np.ones((20, 20), bool), ((10, 10), (20, 20)))
-    source = Fixed(image, subject * np.uint8(255), tuple(map(str, range(400))))
-    composites = Bokeh(source, shares={"subject": 3.0, "reverse": 1.0})
+    subject = box()
+    source = Fixed(textured(), subject * np.uint8(255), tuple(map(str, range(400))))
+    composites = Bokeh(source, shares={"subject": 3.0, "reverse": 1.0}, natural=0.0, jpeg=None)
     kinds = [np.array_equal(record["mask"] == 255, ~subject) for record in composites]
     assert np.mean(kinds) == pytest.approx(0.75, abs=0.07)
+
+
+def test_a_subject_stands_on_sharp_ground_and_what_is_farther_is_blurred_more():
+    """At the subject's foot nothing is blurred; from there up, the detail of the ground only gets less."""
+    subject = np.zeros((160, 160), bool)
+    subject[60:120, 70:90] = True
+    for i in range(5):
+        image = textured(160, 160)
+        record = only("standing", Fixed(image, subject * np.uint8(255), (str(i),)), radius=0.04)[0]
+        inside = ndimage.binary_erosion(subject, iterations=3)
+        assert np.abs(record["image"][inside].astype(int) - image[inside]).max() <= 1
+        assert not record["mask"][subject].any()
+        beside = record["mask"][:, :60]
+        assert (beside == beside[:, :1]).all()
+        assert not beside[119].any()
+        assert beside[0].all()
+        assert (np.diff(beside[:120, 0].astype(int)) <= 0).all()
+        detail = detail_of(record["image"])[:, :60].reshape(8, 20, 60).mean(axis=(1, 2))
+        assert detail[0] < 0.3 * detail[5]
+
+
+def test_a_photo_with_defocus_of_its_own_is_taken_as_it_is():
+    subject = box()
+    image = np.where(subject[..., None], textured(), soft(textured()))
+    source = Fixed(image, subject * np.uint8(255))
+    record = Bokeh(source, natural=1.0)[0]
+    assert np.array_equal(record["image"], image)
+    assert np.array_equal(record["mask"] == 255, ~subject)
+    assert not np.array_equal(only("subject", source)[0]["image"], image)
+    for other in (textured(), soft(textured())):  # sharp all over, and nowhere
+        assert not np.array_equal(Bokeh(Fixed(other, source.mask), natural=1.0)[0]["image"], other)
+
+
+@pytest.mark.parametrize(
+    ("sharp_subject", "sharp_rest", "focuses"),
+    [
+        (True, True, set(SHARES)),
+        (True, False, {"subject", "standing", "all_blurred"}),
+        (False, True, {"reverse", "plane", "all_blurred"}),
+        (False, False, {"all_blurred"}),
+    ],
+)
+def test_what_is_blurred_already_is_never_called_sharp(sharp_subject, sharp_rest, focuses):
+    subject = box()
+    sharp, blurred = textured(), soft(textured())
+    image = np.where(subject[..., None], sharp if sharp_subject else blurred, sharp if sharp_rest else blurred)
+    composites = Bokeh(Fixed(image, subject * np.uint8(255)))
+    front, rest = region_sharpness(image, subject, ~subject)
+    drawn = {composites._choose(value, True, front, rest) for value in np.linspace(0, 0.999, 200)}
+    assert drawn == focuses
+    # Unless that is all there is.
+    assert only("all_sharp", composites.source)[0]["mask"].sum() == 0
+
+
+def test_compression_is_the_last_thing_that_happens():
+    image, subject = textured(), box()
+    source = Fixed(image, subject * np.uint8(255))
+    plain, low, high = (only("subject", source, jpeg=quality)[0] for quality in (None, (30, 30), (95, 95)))
+    assert np.array_equal(plain["mask"], low["mask"])
+    losses = [np.abs(record["image"].astype(int) - plain["image"]).mean() for record in (high, low)]
+    assert 0 < losses[0] < losses[1] < 12
+    again = only("subject", source, jpeg=(30, 30))[0]
+    assert np.array_equal(low["image"], again["image"])
 
 
 def test_real_photos_lose_detail_where_the_mask_marks_blur():

@@ -138,7 +138,7 @@ def test_predict_writes_a_map_of_every_photo_as_it_is_seen(sod_run, tmp_path):
     command = ("-m", "afiu_jax.cli", "predict", tmp_path / "photos", tmp_path / "b.jpg", "--checkpoint", sod_run)
     done = run_command(*command, "-o", tmp_path / "maps")
     assert done.returncode == 0, done.stderr
-    assert "2 maps in" in done.stdout
+    assert "2 photos: map in" in done.stdout
     assert "white = salient" in done.stdout
     sizes = {p.name: Image.open(p).size for p in (tmp_path / "maps").iterdir()}
     assert sizes == {"a.png": (50, 30), "b.png": (30, 50)}
