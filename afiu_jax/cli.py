@@ -159,17 +159,18 @@ def import_weights(
 @app.command()
 def export(
     weights: Annotated[str, typer.Option("--weights", "--checkpoint", help="As of afiu predict.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file.")],
-    to: Annotated[str, typer.Option("--format", help="safetensors: the state dict in the published names.")] = (
-        "safetensors"
-    ),
-    half: Annotated[bool, typer.Option(help="Weights as float16.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; <weights>.<format> unless told.")] = None,
+    to: Annotated[str, typer.Option("--format", help="safetensors, onnx or stablehlo.")] = "safetensors",
+    half: Annotated[bool, typer.Option(help="Weights as float16, for safetensors.")] = False,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the images of ONNX, else the training's.")] = None,
+    photos: Annotated[Path | None, typer.Option(help="Photos to check a program on, else generated scenes.")] = None,
 ) -> None:
-    """Writes a network into a file for other programs."""
+    """Writes a network into a file for other programs: its arrays under the published names, or as a program."""
     from afiu_jax.export import export
 
-    saved = export(weights, out, to, half=half)
-    open_console().print(f"wrote {out}: {saved.config['model']['name']} of {saved.path}")
+    path, saved, notes = export(weights, out, to, half=half, size=size, photos=photos)
+    source = f"{saved.config['model']['name']} of {saved.path}"
+    open_console().print(f"wrote {path}: {'; '.join([source, *notes])}")
 
 
 @data_app.command("list")

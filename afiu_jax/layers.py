@@ -181,12 +181,14 @@ class ConvNormReLU(ConvNorm):
 
 def max_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """3×3 max-pooling, stride 2, with a border of one pixel: the one after ResNet's first convolution."""
-    return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    # Padded by hand: the ONNX exporter knows "SAME" and "VALID" only.
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    return nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="VALID")
 
 
 def max_pool_ceil(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """2×2 max-pooling, stride 2; an odd last row or column forms a window of its own (``ceil_mode=True``)."""
-    return nnx.max_pool(x, (2, 2), strides=(2, 2), padding="SAME")
+    return nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2), padding="SAME")
 
 
 def avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
@@ -219,7 +221,9 @@ def resize(
     """
     for axis, length in zip((1, 2), size, strict=True):
         if x.shape[axis] != length:
-            weights = interpolation_matrix(x.shape[axis], length, method, antialias, align_corners)
+            known = isinstance(x.shape[axis], int) and isinstance(length, int)
+            matrix = interpolation_matrix if known else _symbolic_matrix
+            weights = matrix(x.shape[axis], length, method, antialias, align_corners)
             x = jnp.moveaxis(jnp.tensordot(x, weights.astype(x.dtype), axes=(axis, 1)), -1, axis)
     return x
 
@@ -238,6 +242,19 @@ def interpolation_matrix(
         centre = centre.clip(0, old - 1)
     weights = np.clip(1 - np.abs(centre[:, None] - np.arange(old)) / support, 0, None)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _symbolic_matrix(old, new, method: str, antialias: bool, align_corners: bool) -> Float32[Array, "new old"]:
+    """``interpolation_matrix`` of sizes that are known only when an exported program runs (``jax.export``)."""
+    if method != "bilinear" or antialias:
+        raise NotImplementedError("sizes that are not known yet go with plain bilinear interpolation only")
+    old_size, new_size = (jnp.asarray(n).astype(jnp.float32) for n in (old, new))
+    if align_corners:
+        centre = jnp.arange(new) * ((old_size - 1) / jnp.maximum(new_size - 1, 1))
+    else:
+        centre = (jnp.arange(new) + 0.5) * (old_size / new_size) - 0.5
+    distance = jnp.abs(centre.clip(0, old_size - 1)[:, None] - jnp.arange(old))
+    return jnp.clip(1 - distance, 0).astype(jnp.float32)
 
 
 def upsample2(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:

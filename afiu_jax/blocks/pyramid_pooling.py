@@ -1,8 +1,9 @@
 """Pyramid pooling (Zhao et al., CVPR 2017) as SRM has it: means over a grid of windows beside the map itself."""
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from afiu_jax.layers import ConvFactory, resize
 
@@ -32,7 +33,12 @@ class PyramidPooling(nnx.Module):
 
 def _window_means(x: Float[Array, "b h w c"], bins: int) -> Float[Array, "b _h _w c"]:
     """Means over adjacent windows, those at the far ends over what there is of them."""
-    window = tuple(-(-side // bins) for side in x.shape[1:3])
-    padding = tuple((0, -side % length) for side, length in zip(x.shape[1:3], window, strict=True))
-    # Every argument by keyword: the ONNX exporter knows this call in no other form.
-    return nnx.avg_pool(inputs=x, window_shape=window, strides=window, padding=padding, count_include_pad=False)
+    # Products with constant matrices, like resizes: a pooling that pads one end only does not export to ONNX.
+    rows, columns = (_means_matrix(side, bins).astype(x.dtype) for side in x.shape[1:3])
+    return jnp.einsum("ih,jw,bhwc->bijc", rows, columns, x)
+
+
+def _means_matrix(side: int, bins: int) -> Float32[np.ndarray, "windows side"]:
+    window = np.arange(side) // -(-side // bins)
+    members = window == np.arange(window[-1] + 1)[:, None]
+    return (members / members.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -42,6 +42,23 @@ def metadata_of(config: dict) -> dict[str, str]:
     }
 
 
+_SCALES = {
+    "imagenet": "divided by 255, less the mean (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
+    "max-imagenet": "divided by the photo's largest value, less the mean (0.485, 0.456, 0.406), "
+    "divided by (0.229, 0.224, 0.225)",
+    "bgr255": "as blue, green, red in 0-255",
+}
+
+
+def preprocessing_text(metadata: dict[str, str]) -> str:
+    """How a photo becomes an image, in words, for people who read a file's metadata."""
+    smoothing = "with" if json.loads(metadata["antialias"]) else "without"
+    return (
+        f"RGB, resized bilinearly {smoothing} antialiasing to {metadata['image_size']}x{metadata['image_size']}, "
+        f"{_SCALES[metadata['normalize']]}; the map is in 0-1, 1 = {metadata['positive']}"
+    )
+
+
 def write_exported(model: nnx.Module, saved: SavedModel, path: Path, *, half: bool = False) -> None:
     """Writes a network.
 
