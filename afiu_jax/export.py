@@ -1,6 +1,6 @@
 """``afiu export``: a trained network for other programs, in a file that says how it is used."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +19,7 @@ from afiu_jax.training.saved import SavedModel, fill
 from afiu_jax.weights import load_weights
 from input_pipeline.loader import Preparation
 from input_pipeline.photos import Photos
+from input_pipeline.records import Source
 from input_pipeline.scenes import Scenes
 
 TOLERANCE = 1e-4
@@ -134,7 +135,7 @@ def export(
 def largest_difference(
     exportable: Exportable,
     program: Callable[[Float32[np.ndarray, "b h w 3"]], Float32[np.ndarray, "b h w 1"]],
-    pictures: Sequence,
+    pictures: Source,
 ) -> float:
     """Of a program's maps from JAX's, in batches of one and of three pictures.
 

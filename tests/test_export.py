@@ -1,0 +1,139 @@
+"""Networks as programs for others: ONNX in onnxruntime, StableHLO through jax.export."""
+
+import json
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_command, tiny_config
+
+from afiu_jax.errors import UserError
+from afiu_jax.export import PROGRAMS, TOLERANCE, _exportable, export, largest_difference
+from afiu_jax.inference import Predictor
+from afiu_jax.interop.importing import published_config
+from afiu_jax.interop.stablehlo import read_stablehlo
+from afiu_jax.networks import NETWORKS, create_model
+from afiu_jax.training.loop import train_and_evaluate
+from afiu_jax.training.saved import SavedModel
+from input_pipeline.scenes import Scenes
+
+onnxruntime = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("jax2onnx")
+pytest.importorskip("flatbuffers")
+
+
+@pytest.fixture(scope="module")
+def focus_run(tmp_path_factory):
+    """A tiny DBD network that was trained on what is in focus."""
+    workdir = tmp_path_factory.mktemp("runs") / "focus"
+    train_and_evaluate(tiny_config("dbd", task__positive="focus", train__num_steps=1), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def images(focus_run):
+    """Three pictures as the network takes them, and the maps that ``afiu predict`` makes of them."""
+    predictor = Predictor(focus_run)
+    batch = np.stack([predictor._prepare(Scenes("blur", split="test")[i]["image"]) for i in range(3)])
+    return batch, predictor._run(batch)
+
+
+def test_onnx_gives_the_maps_of_predict_for_any_batch(focus_run, images, tmp_path):
+    path, _, (sizes, difference) = export(focus_run, tmp_path / "a.onnx", "onnx")
+    assert sizes == "batches of any length, size: 64x64"
+    assert "differ from JAX's by at most" in difference
+    session = onnxruntime.InferenceSession(path)
+    assert session.get_inputs()[0].shape == ["batch", 3, 64, 64]
+    for batch in (1, 3):
+        (found,) = session.run(None, {"image": images[0][:batch].transpose(0, 3, 1, 2)})
+        assert found.shape == (batch, 1, 64, 64)
+        np.testing.assert_allclose(found[:, 0], images[1][:batch], atol=TOLERANCE)
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata["positive"] == "blur"  # though it was trained on focus
+    assert metadata["task"] == "dbd"
+    assert metadata["normalize"] == "imagenet"
+    assert "1 = blur" in metadata["preprocessing"]
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+
+
+def test_stablehlo_gives_the_maps_of_predict_for_any_batch_and_size(focus_run, images, tmp_path):
+    # By the command: the shape checks of these tests do not know sizes that are not numbers.
+    command = ("-m", "afiu_jax.cli", "export", "--weights", focus_run, "--format", "stablehlo")
+    done = run_command(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for part in ("wrote focus.stablehlo: afiu", "multiples of 32, from 64 on", "differ from JAX's by at most"):
+        assert part in done.stdout
+    exported, metadata = read_stablehlo(tmp_path / "focus.stablehlo")
+    assert (metadata["positive"], metadata["task"], metadata["network"]) == ("blur", "dbd", "afiu")
+    assert exported.platforms == ("cpu", "cuda")
+    for batch in (1, 3):
+        np.testing.assert_allclose(exported.call(images[0][:batch])[..., 0], images[1][:batch], atol=TOLERANCE)
+    other = np.random.default_rng(0).normal(size=(2, 96, 128, 3)).astype(np.float32)
+    expected = Predictor(focus_run)._run(other)
+    np.testing.assert_allclose(exported.call(other)[..., 0], expected, atol=TOLERANCE)
+
+
+def test_a_program_that_differs_is_not_kept(focus_run, tmp_path, monkeypatch):
+    module = import_module(PROGRAMS["stablehlo"])
+    monkeypatch.setattr(
+        module, "open_program", lambda path: lambda images: np.zeros((*images.shape[:3], 1), np.float32)
+    )
+    with pytest.raises(UserError, match="nothing was written"):
+        export(focus_run, tmp_path / "a.stablehlo", "stablehlo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_requests_are_refused(focus_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for options, message in (
+        ({"to": "tflite"}, "--format is one of: safetensors, onnx, stablehlo"),
+        ({"to": "onnx", "out": Path("a.bin")}, r"ends in \.onnx"),
+        ({"to": "onnx", "half": True}, "--half is for"),
+        ({"to": "onnx", "size": 100}, "nearest: 96x96 or 128x128"),
+    ):
+        with pytest.raises(UserError, match=message):
+            export(focus_run, **options)
+    Path("focus.onnx").write_bytes(b"mine")
+    with pytest.raises(UserError, match="is there already: name another file"):
+        export(focus_run, to="onnx")
+    assert Path("focus.onnx").read_bytes() == b"mine"
+
+
+def test_damaged_programs_are_refused(tmp_path):
+    (tmp_path / "text.stablehlo").write_text("nothing")
+    with zipfile.ZipFile(tmp_path / "half.stablehlo", "w") as archive:
+        archive.writestr("metadata.json", json.dumps({}))
+    for name in ("text", "half", "none"):
+        with pytest.raises(UserError, match=f"{name}.stablehlo"):
+            read_stablehlo(tmp_path / f"{name}.stablehlo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_is_exported(name, program, tmp_path):
+    network = NETWORKS[name]
+    options = dict(network.presets.get("small", {})) if name in ("afiu", "u2net") else {}
+    config = published_config(name)
+    # SRM's own 0–255 would take a network with initial weights to where a sigmoid is a step.
+    data = {**config["data"], "normalize": "imagenet"}
+    config = {**config, "model": {**config["model"], "options": options}, "data": data}
+    saved = SavedModel(Path(name), 0, config, None, {}, {})
+    exportable = _exportable(saved, create_model(name, **options), network.sizes.nearest(128)[1])
+    module = import_module(PROGRAMS[program])
+    module.write(exportable, tmp_path / "program")
+    difference = largest_difference(exportable, module.open_program(tmp_path / "program"), Scenes("salient"))
+    assert difference <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_the_shipped_detector_in_onnxruntime_on_real_photos(tmp_path):
+    photos = ROOT.parent / "shared" / "data" / "cuhk" / "image"
+    if not photos.is_dir():
+        pytest.skip("needs the real photos")
+    for program in PROGRAMS:
+        export("u2netp-sod", tmp_path / f"a.{program}", program, photos=photos)  # raises if they differ
+    assert len(list(tmp_path.iterdir())) == len(PROGRAMS)
