@@ -6,7 +6,7 @@
     scorer.finish("my method", protocol).scores["max_f"]
 
 A picture is padded to the next of few sizes; the padding counts nowhere. While the device scores one batch, the host
-finds the distances for the next (weighted F), which is most of the time: SciPy's transform runs on one core.
+finds the distances for the next (weighted F).
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, UInt
 from afiu_jax.metrics import Scores, score_images
 from afiu_jax.metrics.counts import level_values
 from afiu_jax.metrics.image import CURVES, ImageScores
-from afiu_jax.metrics.weighted import nearest_target
+from afiu_jax.metrics.weighted import Surroundings, surroundings
 
 DEFINITIONS = {
     "max F": "β² = 0.3; precision and recall averaged over images at each threshold, F of the averages, its maximum",
@@ -63,9 +63,7 @@ class _Batch:
         self.num_levels = np.iinfo(dtype).max + 1
         self.levels = np.zeros((size, height, width), dtype)
         self.masks, self.valid = (np.zeros((size, height, width), bool) for _ in range(2))
-        short = max(height, width) <= np.iinfo(np.int16).max  # half the memory to move: a tenth of the whole time
-        self.nearest = np.zeros((size, 2, height, width), np.int16 if short else np.int32)
-        self._found = np.zeros((2, height, width), np.int32)
+        self.around = Surroundings(np.zeros((size, height, width), np.uint16), np.zeros_like(self.levels))
         self.values = np.tile(np.linspace(0, 1, self.num_levels), (size, 1))
         self.key = np.dtype(dtype), height, width
         self.indices: list[int] = []
@@ -79,13 +77,14 @@ class _Batch:
         i, (h, w) = len(self.indices), mask.shape
         self.levels[i, :h, :w], self.masks[i, :h, :w] = found, mask
         self.valid[i], self.valid[i, :h, :w] = False, True
-        self.nearest[i, :, :h, :w] = nearest_target(mask, self._found[:, :h, :w])
+        for room, value in zip(self.around, surroundings(found, mask), strict=True):
+            room[i, :h, :w] = value
         self.values[i] = level_values(int(found.min()), int(found.max()), self.num_levels, normalize=normalize)
         self.indices.append(index)
 
     def score(self) -> ImageScores:
         """The scores of all places, computed while the caller goes on; nothing may be added until they are there."""
-        return score_images(self.levels, self.masks, self.valid, self.values, self.nearest)
+        return score_images(self.levels, self.masks, self.valid, self.values, self.around)
 
     def clear(self) -> None:
         """Makes all places free. What is in them stays: it takes time to erase, and does not count."""

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
 
 from afiu_jax.metrics import Scores, score_images
 from afiu_jax.metrics.counts import level_values
 from afiu_jax.metrics.image import CURVES
-from afiu_jax.metrics.weighted import nearest_target
+from afiu_jax.metrics.weighted import Surroundings, surroundings
 
 SIDE = 12
 BATCH = 4
@@ -29,10 +30,27 @@ def score(maps, masks, *, pad: tuple[int, int] = (0, 0), fill: int = 0, normaliz
     """Scores of each image, optionally padded with ``fill`` and true mask pixels."""
     before = [(0, 0), (0, pad[0]), (0, pad[1])]
     valid = np.pad(np.ones(masks.shape, bool), before)
-    nearest = np.stack([np.pad(nearest_target(mask), before) for mask in masks])
+    around = map(np.stack, zip(*map(surroundings, maps, masks), strict=True))
+    around = Surroundings(*(np.pad(part, before, constant_values=fill) for part in around))
     values = np.stack([level_values(int(m.min()), int(m.max()), 256, normalize=normalize) for m in maps])
     maps, masks = np.pad(maps, before, constant_values=fill), np.pad(masks, before, constant_values=fill > 0)
-    return {k: np.asarray(v) for k, v in score_images(maps, masks, valid, values, nearest).items()}
+    return {k: np.asarray(v) for k, v in score_images(maps, masks, valid, values, around).items()}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.0005, 0.9))
+def test_surroundings_are_those_of_scipys_transform(seed, share):
+    """Ties too: PySODMetrics takes the level at the very pixel that SciPy names."""
+    random = np.random.default_rng(seed)
+    mask = random.random((40, 330)) < share
+    mask[random.integers(40), random.integers(330)] = True
+    levels = random.integers(0, 256, mask.shape, np.uint8)
+    distance, (rows, columns) = distance_transform_edt(~mask, return_indices=True)
+    found = surroundings(levels, mask)
+    np.testing.assert_array_equal(found.squared_distance, np.minimum(np.rint(distance**2), 65535))
+    near = (distance > 0) & (distance <= 3 * 2**0.5)
+    np.testing.assert_array_equal(found.nearest_level[near], levels[rows, columns][near])
+    assert not found.nearest_level[~near].any()
 
 
 def data_set(*batches: dict) -> dict[str, float]:

@@ -2,12 +2,12 @@
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float64, Int, UInt
+from jaxtyping import Array, Bool, Float64, UInt
 
 from afiu_jax.metrics import curves
 from afiu_jax.metrics.counts import joint_counts
 from afiu_jax.metrics.structure import s_measure
-from afiu_jax.metrics.weighted import weighted_f
+from afiu_jax.metrics.weighted import Surroundings, weighted_f
 
 ImageScores = dict[str, Array]
 """Scalars ``[b]`` and curves ``[b, 256]`` by name; curves are ``precision``, ``recall``, ``f`` and ``e_measure``."""
@@ -20,7 +20,7 @@ def score_images(
     masks: Bool[Array | np.ndarray, "b h w"],
     valid: Bool[Array | np.ndarray, "b h w"],
     values: Float64[np.ndarray, "b levels"],
-    nearest: Int[np.ndarray, "b 2 h w"] | None = None,
+    around: Surroundings | None = None,
 ) -> ImageScores:
     """Scores of each image of a batch, computed in float64 whatever the session's default.
 
@@ -32,13 +32,13 @@ def score_images(
         masks: the targets' pixels.
         valid: pixels that count.
         values: what each level of each map stands for, 0…1, see ``counts.level_values``.
-        nearest: see ``weighted.nearest_target``; without it, ``weighted_f`` is not computed.
+        around: see ``weighted.surroundings``, of each image; without it, ``weighted_f`` is not computed.
 
     Returns:
         Float64 arrays by name, still on their way if the device is busy.
     """
     with jax.enable_x64():
-        return _score_images(levels, masks, valid, values, nearest)
+        return _score_images(levels, masks, valid, values, around)
 
 
 @jax.jit
@@ -47,11 +47,11 @@ def _score_images(*batch) -> ImageScores:
     return jax.lax.map(lambda image: _score_image(*image), batch)
 
 
-def _score_image(levels, mask, valid, values, nearest) -> ImageScores:
+def _score_image(levels, mask, valid, values, around) -> ImageScores:
     quadrants = joint_counts(levels, mask, valid, num_levels=len(values))
     scores = _from_counts(quadrants, values)
-    if nearest is not None:
-        scores["weighted_f"] = weighted_f(levels, values, mask, valid, nearest)
+    if around is not None:
+        scores["weighted_f"] = weighted_f(levels, values, mask, valid, around)
     return scores
 
 

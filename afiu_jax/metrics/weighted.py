@@ -1,32 +1,71 @@
 """Weighted F-measure: errors count by where they are (Margolin, Zelnik-Manor, Tal, CVPR 2014)."""
 
+from typing import NamedTuple
+
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Int32, UInt
-from scipy.ndimage import distance_transform_edt
+from jaxtyping import Array, Bool, Float, Int32, UInt, UInt16
 
 from afiu_jax.metrics.curves import EPSILON, Scalar
 
 _HALF, _SIGMA = 3, 5.0  # a Gaussian of 7×7 pixels
 _FAR = np.log(0.5) / 5  # a false alarm's weight goes from 1 to 2, halfway at 5 pixels from the target
 
+_REACH = 2 * _HALF**2
+"""Squared distance of the Gaussian's corner: pixels farther from the target than this spread no error into it."""
 
-def nearest_target(
-    mask: Bool[np.ndarray, "h w"], out: Int32[np.ndarray, "2 h w"] | None = None
-) -> Int32[np.ndarray, "2 h w"]:
-    """Row and column of the nearest target pixel of every pixel, by SciPy's Euclidean distance transform.
+_MARGIN = int(_REACH**0.5)  # of a picture in which an offset of that length stays inside
 
-    Of an empty mask there is none, and zeros are returned.
+
+def _offsets() -> Int32[np.ndarray, "distances 8 2"]:
+    """Row and column offsets of each squared distance up to ``_REACH``, least column first, then least row."""
+    reach = range(-_MARGIN, _MARGIN + 1)
+    by_distance = [[(r, c) for c in reach for r in reach if r * r + c * c == d] for d in range(_REACH + 1)]
+    # At most eight, (±1, ±2) and (±2, ±1) for instance; repeating the last one changes nothing.
+    return np.array([(found + found[-1:] * 8)[:8] if found else [(0, 0)] * 8 for found in by_distance], np.int32)
+
+
+class Surroundings(NamedTuple):
+    """Where the pixels beside a target are, as far as the weighted F asks.
+
+    Attributes:
+        squared_distance: uint16 ``[…, h, w]``, pixels², to the nearest target pixel: 0 on the target, at most 65535
+            (256 pixels, beyond which a weight does not grow any more). Anything if there is no target.
+        nearest_level: ``[…, h, w]``, the map's level at the nearest target pixel where that is at most ``_REACH``
+            away, else 0.
+    """
+
+    squared_distance: UInt16[np.ndarray, "*b h w"]
+    nearest_level: UInt[np.ndarray, "*b h w"]
+
+
+_OFFSETS = _offsets()
+
+
+def surroundings(levels: UInt[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Surroundings:
+    """Distances by OpenCV's exact Euclidean transform, and the levels that they lead to.
+
+    Of several nearest pixels the one in the least column counts, then the one in the least row, as in SciPy's
+    transform, which PySODMetrics uses.
 
     Args:
+        levels: the map.
         mask: the target's pixels.
-        out: where to write; a new array if None.
     """
-    out = np.zeros((2, *mask.shape), np.int32) if out is None else out
+    distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    squared = np.rint(np.minimum(distance * distance, np.iinfo(np.uint16).max)).astype(np.uint16)
+    nearest_level = np.zeros_like(levels)
     if mask.any():
-        distance_transform_edt(~mask, return_distances=False, return_indices=True, indices=out)
-    return out
+        near = np.flatnonzero((squared > 0) & (squared <= _REACH))
+        masks, padded = np.pad(mask, _MARGIN), np.pad(levels, _MARGIN)
+        row, column = np.divmod(near.astype(np.int32), mask.shape[1])
+        place = (row + _MARGIN) * masks.shape[1] + column + _MARGIN
+        candidates = place[:, None] + (_OFFSETS @ np.int32([masks.shape[1], 1]))[squared.ravel()[near]]
+        first = masks.ravel()[candidates].argmax(1)
+        nearest_level.ravel()[near] = padded.ravel()[candidates[np.arange(len(near)), first]]
+    return Surroundings(squared, nearest_level)
 
 
 def weighted_f(
@@ -34,7 +73,7 @@ def weighted_f(
     values: Float[Array, " levels"],
     mask: Bool[Array, "h w"],
     valid: Bool[Array, "h w"],
-    nearest: Int[Array, "2 h w"],
+    around: Surroundings,
 ) -> Scalar:
     """F with β² = 1 of weighted precision and recall. Range 0…1; 0 of an empty mask.
 
@@ -47,18 +86,13 @@ def weighted_f(
         values: what each level stands for, 0…1, in equal steps.
         mask: the target's pixels.
         valid: pixels that count; the others are padding.
-        nearest: see ``nearest_target``.
+        around: see ``surroundings``, of the same map and mask.
     """
-    h, w = mask.shape
-    nearest = nearest.astype(jnp.int32)
     target, beside = mask & valid, ~mask & valid
     error = jnp.where(valid, jnp.abs(_value(levels, values) - mask), 0.0)
-    place = (nearest[0] * w + nearest[1]).ravel()  # one index instead of two, bytes instead of doubles: half the time
-    at_nearest = levels.ravel().at[place].get(mode="promise_in_bounds").reshape(h, w)
-    spread = jnp.where(beside, 1 - _value(at_nearest, values), error)
+    spread = jnp.where(beside, 1 - _value(around.nearest_level, values), error)
     error = jnp.where(target, jnp.minimum(_smooth(spread), error), error)
-    rows, columns = jnp.arange(h)[:, None] - nearest[0], jnp.arange(w)[None, :] - nearest[1]
-    distance = jnp.sqrt((rows**2 + columns**2).astype(values.dtype))
+    distance = jnp.sqrt(around.squared_distance.astype(values.dtype))
     size = target.sum()
     missed = jnp.where(target, error, 0.0).sum()
     false_alarms = jnp.where(beside, error * (2 - jnp.exp(_FAR * distance)), 0.0).sum()
