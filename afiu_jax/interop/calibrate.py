@@ -18,9 +18,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32
 
 from afiu_jax.layers import BatchNorm
+from afiu_jax.moments import pool
 
 
-class Moments(nnx.Variable):
+class InputMoments(nnx.Variable):
     """Mean and variance of what a normalisation was last given, ``[2, c]``."""
 
 
@@ -29,7 +30,7 @@ class Recorder(nnx.Module):
 
     def __init__(self, norm: BatchNorm):
         self.norm = norm
-        self.moments = Moments(jnp.zeros((2, norm.num_features)))
+        self.moments = InputMoments(jnp.zeros((2, norm.num_features)))
 
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
         """What the normalisation makes of ``x``."""
@@ -50,18 +51,9 @@ def calibrate(model: nnx.Module, norms: Collection[str], images: Iterable[Float[
     Returns:
         Number of images.
     """
-    count, mean, var = 0, {}, {}
-    for moments in _moments(model, norms, images):
-        count += 1
-        for path, value in moments.items():
-            new_mean, new_var = np.asarray(value, np.float64)
-            # The variance of a union of equally large parts: that within them and that between their means.
-            shift = new_mean - mean.get(path, 0.0)
-            mean[path] = mean.get(path, 0.0) + shift / count
-            old_var = var.get(path, 0.0)
-            var[path] = old_var + (new_var - old_var) / count + shift**2 * (count - 1) / count**2
-    for path in norms if count else ():
-        _refit(_at(model, path), mean[path], var[path])
+    union, count = pool(_moments(model, norms, images))
+    for path, (mean, var) in union.items():
+        _refit(_at(model, path), mean, var)
     return count
 
 

@@ -21,7 +21,10 @@ from input_pipeline.bokeh import RADIUS
 Resolved = dict
 """A resolved configuration: nested dictionaries of numbers, strings, lists and None."""
 
-MAY_CHANGE = ("train.num_steps", "train.num_epochs", "eval.", "logging.", "checkpoint.", "data.workers", "data.test.")
+MAY_CHANGE = (
+    *("train.num_steps", "train.num_epochs", "train.statistics_batches"),
+    *("eval.", "logging.", "checkpoint.", "data.workers", "data.test."),
+)
 """What may differ when a run resumes: prefixes of keys. Paths of data may, too: they name the same data elsewhere."""
 
 
@@ -70,6 +73,8 @@ def base_config() -> ConfigDict:
                 "decay_kernels_only": False,  # no decay of biases and of normalisation
                 "clip_value": 0.0,  # bound of every entry of the gradient; 0: none
                 "clip_norm": 0.0,  # bound of the gradient's norm; 0: none
+                # Estimate the batch statistics anew over so many batches before each validation; 0: keep the averages.
+                "statistics_batches": 0,
             },
             "eval": {"every_steps": 2000, "batch_size": 8},
             "checkpoint": {"every_steps": 1000, "keep_last": 2},
@@ -200,7 +205,7 @@ def _check_numbers(data: dict) -> None:
         raise UserError(f"train.num_steps is {flat['train.num_steps']}; it must be at least 1")
     for key in (
         *("seed", "train.learning_rate", "train.weight_decay", "train.clip_value", "train.clip_norm"),
-        *("data.rotation", "data.random_crop", "logging.panels"),
+        *("data.rotation", "data.random_crop", "logging.panels", "train.statistics_batches"),
     ):
         if not 0 <= flat[key] < math.inf:
             raise UserError(f"{key} is {flat[key]}; it must be a number that is not negative")

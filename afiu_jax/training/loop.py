@@ -5,9 +5,10 @@ Where the weights come from, in this order: the work directory's last checkpoint
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import jax
@@ -33,6 +34,7 @@ from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.saved import match, transfer
 from afiu_jax.training.signals import StopRequest
 from afiu_jax.training.state import TrainState, create_state, graph_of
+from afiu_jax.training.statistics import Statistics
 from afiu_jax.training.step import Report, TrainStep, make_predict_step, make_train_step
 from afiu_jax.weights import is_shipped, load_weights
 from input_pipeline.loader import Batch, Preparation, eval_batches, train_batches
@@ -121,7 +123,8 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         validation = Validation(val, config, make_predict_step(graphs["use"]))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
         try:
-            run = Run(config, console, train_step, validation, checkpoints, log, num_steps)
+            renew = _renewal(Statistics(abstract), train, config)
+            run = Run(config, console, train_step, renew, validation, checkpoints, log, num_steps)
             return run(state, _train_batches(train, config, position), position)
         finally:
             log.close()
@@ -134,6 +137,7 @@ class Run:
     config: Resolved
     console: Console
     train_step: TrainStep
+    renew_statistics: Callable[[TrainState], TrainState]
     validation: "Validation"
     checkpoints: Checkpoints
     log: MetricsLog
@@ -167,6 +171,8 @@ class Run:
                     if step == self.num_steps or (step % every["eval"] == 0 and stop.signal is None):
                         self._require_finite(*unchecked)
                         clock.pause()
+                        # Training goes on with these, as a run does that resumes here; no gradient depends on them.
+                        state = self.renew_statistics(state)
                         scores = self._validate(state, step)
                         self.checkpoints.save(state, self.config, scores)
                         clock.resume()
@@ -314,6 +320,17 @@ def _num_steps(config: Resolved) -> int:
 
 def _steps_per_epoch(config: Resolved) -> int:
     return max(1, config["records"] // config["train"]["batch_size"])
+
+
+def _renewal(statistics: Statistics, source: Source, config: Resolved) -> Callable[[TrainState], TrainState]:
+    """Puts the statistics of ``train.statistics_batches`` training batches, always the same ones, into a state."""
+    count = config["train"]["statistics_batches"]
+
+    def renew(state: TrainState) -> TrainState:
+        batches = islice(_train_batches(source, {**config, "seed": config["seed"] + 1}, 0), count)
+        return statistics(state, (_on_devices(batch)[0] for batch in batches)) if count else state
+
+    return renew
 
 
 def _train_batches(source: Source, config: Resolved, position: int) -> Iterator[Batch]:

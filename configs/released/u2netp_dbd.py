@@ -10,7 +10,8 @@ Recipe: the paper's transfer, every weight and then all of them trained with Ada
 measured on real photos (docs/released.md): 1 = in focus while training, which keeps the sign of the saliency prior
 (the maps of ``afiu predict`` are 1 = blurred all the same); Adam 3e-4 falling to 0 in place of 1e-5, for the steps are
 few; horizontal flips in place of vertical ones, for the composites know where the ground is; 224 px, since a 400 px
-photo shrunk to 224 px is as crisp as a 640 px photo at the 320 px of prediction.
+photo shrunk to 224 px is as crisp as a 640 px photo at the 320 px of prediction; batch statistics estimated anew
+before each validation, for the average over batches of 12 is noisy.
 """
 
 from afiu_jax.training.config import base_config, dataset
@@ -32,6 +33,7 @@ def get_config():
     config.train.num_steps = 600
     config.train.learning_rate = 3e-4
     config.train.schedule = "poly"
+    config.train.statistics_batches = 30
     config.eval.every_steps = 100
     config.checkpoint.every_steps = 50
     return config

@@ -1,0 +1,58 @@
+"""The statistics of batch normalisations, estimated anew for the weights of one moment.
+
+Training keeps an average over the last dozen batches, each under weights of its own; with small batches that average
+is noisy, and the maps of a run with it. Estimating it over more batches under the final weights is Precise BN (Wu and
+Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3).
+"""
+
+from collections.abc import Iterable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from afiu_jax.dropout import dropout_key
+from afiu_jax.layers import BatchNorm
+from afiu_jax.moments import pool
+from afiu_jax.training.state import TrainState, flatten, unflatten
+
+
+class Statistics:
+    """Estimates a network's batch statistics over batches of images.
+
+    Args:
+        model: the network; may be without arrays, and is set for training.
+    """
+
+    def __init__(self, model: nnx.Module):
+        model.train()
+        for _, module in nnx.iter_modules(model):
+            if isinstance(module, BatchNorm):
+                module.momentum = 0.0  # what a normalisation then keeps is the last batch's statistics
+        graph = nnx.graphdef(model)
+
+        @jax.jit
+        def of_batch(state: TrainState, images: Float[Array, "b h w 3"]) -> nnx.State:
+            network = nnx.merge(graph, state.params, state.batch_stats, copy=True)
+            with dropout_key(jax.random.key(0)):
+                network(images)
+            return nnx.state(network, nnx.BatchStat)
+
+        self._of_batch = of_batch
+
+    def __call__(self, state: TrainState, batches: Iterable[Float[Array, "b h w 3"]]) -> TrainState:
+        """The state with the statistics of all of these batches; frozen normalisations keep theirs."""
+        union, _ = pool(map(_by_norm, map(partial(self._of_batch, state), batches)))
+        flat = flatten(state.batch_stats)
+        for norm, moments in union.items():
+            for leaf, value in zip(("mean", "var"), moments, strict=True):
+                flat[f"{norm}.{leaf}"] = jax.device_put(jnp.float32(value), flat[f"{norm}.{leaf}"].sharding)
+        return state.replace(batch_stats=unflatten(flat, state.batch_stats))
+
+
+def _by_norm(batch_stats: nnx.State) -> dict[str, Float[Array, "2 c"]]:
+    flat = flatten(batch_stats)
+    norms = [name.removesuffix(".mean") for name in flat if name.endswith(".mean")]
+    return {norm: jnp.stack([flat[f"{norm}.mean"], flat[f"{norm}.var"]]) for norm in norms}
