@@ -179,6 +179,16 @@ def test_16_bit_maps_are_scored_to_their_last_bit():
     assert scorer.finish("fine").scores["mae"] == pytest.approx(expected, abs=1e-12)
 
 
+def test_weights_of_the_package_are_scored_on_data_that_one_names(tmp_path):
+    json_file = tmp_path / "s.json"
+    done = run_command(
+        *AFIU, "--checkpoint", "u2netp-sod", "--data", "scenes", "--split", "test[:2]", "--json", json_file
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(json_file.read_text())["images"] == 2
+    assert "u2netp-sod has no test data of its own" in refusal(*AFIU, "--checkpoint", "u2netp-sod")
+
+
 def test_maps_score_the_same_in_memory_and_on_disk(sod_run, tmp_path):
     predictor, source = Predictor(sod_run, batch_size=2), open_source(Spec("scenes", split="test[:3]"), "salient")
     (tmp_path / "masks").mkdir()

@@ -338,12 +338,12 @@ def test_every_view_is_written_and_may_be_renewed(photo, workplace):
     arguments = {"weights": "u2netp-sod", "size": str(SIZE), "save": "map,overlay,cutout,side-by-side"}
     for _ in range(2):
         assert predict(["*.jpg"], Path("out"), **arguments) == 0
-    names = {f"{stem}{view}.png" for stem in "ab" for view in ("", "_overlay", "_cutout", "_side-by-side")}
+    names = {f"{stem}{view}.png" for stem in "ab" for view in ("", ".overlay", ".cutout", ".side-by-side")}
     assert {p.name for p in Path("out").iterdir()} == names
     with Image.open("out/a.png") as found:
         assert found.mode == "L"
         assert "white = salient" in found.info["afiu_jax"]
-    with Image.open("out/a_cutout.png") as found:
+    with Image.open("out/a.cutout.png") as found:
         assert found.mode == "RGBA"
 
 
@@ -357,7 +357,7 @@ def test_one_photo_goes_into_one_file(photo, workplace):
 
 def test_nothing_of_others_is_replaced(photo, workplace):
     Image.fromarray(photo).save("a.png")
-    Image.fromarray(photo).save("a_overlay.jpg")
+    Image.fromarray(photo).save("a.overlay.jpg")
     Path("maps").mkdir()
     Path("maps/a.png").write_bytes(b"mine")
     with pytest.raises(UserError, match="there already, and not of this program"):
@@ -366,7 +366,7 @@ def test_nothing_of_others_is_replaced(photo, workplace):
     with pytest.raises(UserError, match="would replace a photo"):
         predict(["a.png"], Path())
     with pytest.raises(UserError, match="both give"):
-        predict(["a.png", "a_overlay.jpg"], Path("other"), save="map,overlay")
+        predict(["a.png", "a.overlay.jpg"], Path("other"), save="map,overlay")
     assert not Path("other").exists()
 
 

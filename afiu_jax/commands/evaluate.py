@@ -79,7 +79,7 @@ def score_checkpoint(
     """Runs a network over data and scores it; see ``score_folders``.
 
     Args:
-        checkpoint: a run's work directory or a step's folder.
+        checkpoint: see ``afiu_jax.weights.load_weights``.
         spec: the data; the run's own test data if None, with ``path`` and ``split`` in place of its own.
         path: folder of the run's test data.
         split: part of the run's test data.
@@ -91,7 +91,8 @@ def score_checkpoint(
     if spec is None:
         spec = test_spec(predictor)
         spec = replace(spec, path=path or spec.path, split=split or spec.split)
-    source = open_source(spec, predictor.positive, seed=predictor.config["seed"])
+    # Bokeh is composited with the seed of the run; what was exported has none.
+    source = open_source(spec, predictor.positive, seed=predictor.config.get("seed", 0))
     if looks_inverted(source):
         line = f"{describe(spec)}: the masks look inverted: what is called blurred is sharper; check --white"
         warnings += print_warnings({"polarity": [line]})
@@ -132,7 +133,13 @@ def _flat(method: Scored) -> dict[str, float | int]:
 
 
 def test_spec(predictor: Predictor) -> Spec:
-    """The test data of a network's run."""
+    """The test data of a network's run.
+
+    Raises:
+        UserError: weights that are not a run's, and know of no data.
+    """
+    if "test" not in predictor.config["data"]:
+        raise UserError(f"{predictor.name} has no test data of its own: say which with --data, --path and --split")
     return Spec(**predictor.config["data"]["test"])
 
 

@@ -26,7 +26,7 @@ def predict(
     size: str | None = None,
     save: str = "map",
 ) -> int:
-    """Writes ``out/<stem>.png``, and ``out/<stem>_<view>.png`` for every view but the map.
+    """Writes ``out/<stem>.png``, and ``out/<stem>.<view>.png`` for every view but the map.
 
     Args:
         photos: files, folders and patterns.
@@ -97,7 +97,7 @@ def _targets(out: Path, source: Photos, views: Sequence[View]) -> dict[tuple[str
         targets = {(source.files[0][0], views[0]): out}
     else:
         targets = {
-            (stem, view): out / (f"{stem}.png" if view == "map" else f"{stem}_{view}.png")
+            (stem, view): out / (f"{stem}.png" if view == "map" else f"{stem}.{view}.png")
             for stem, _ in source.files
             for view in views
         }
