@@ -79,6 +79,7 @@ def export(
     *,
     half: bool = False,
     size: int | None = None,
+    antialias: bool | None = None,
     photos: Path | None = None,
 ) -> Exported:
     """Writes a network into one file.
@@ -90,7 +91,9 @@ def export(
         out: the file, whose folder is made if need be; ``<weights>.<format>`` here if None, where no file may be yet.
         to: one of ``FORMATS``.
         half: weights as float16, for safetensors.
-        size: side of the images of a program of fixed size; that of the training if None.
+        size: side of the square that photos are resized to, which the file says and a program of fixed size takes;
+            that of the training if None.
+        antialias: whether photos are smoothed before they are shrunk to it; as in training if None.
         photos: a folder of photos to compare on; generated scenes if None.
 
     Raises:
@@ -113,6 +116,7 @@ def export(
     pictures = Photos([photos]) if photos else Scenes("salient", split="test")
     model = create_model(saved.config["model"]["name"], **saved.config["model"]["options"])
     fill(model, saved)
+    saved = _prepared(saved, model, size, antialias)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(out.name + ".part")
     notes: tuple[str, ...] = ()
@@ -120,7 +124,7 @@ def export(
         if module is None:
             write_exported(model, saved, temporary, half=half)
         else:
-            exportable = _exportable(saved, model, size)
+            exportable = _exportable(saved, model)
             sizes = module.write(exportable, temporary)
             difference = largest_difference(exportable, module.open_program(temporary), pictures)
             if not difference <= TOLERANCE:
@@ -153,17 +157,24 @@ def largest_difference(
     return float(np.abs(found - expected).max())
 
 
-def _exportable(saved: SavedModel, model: nnx.Module, size: int | None) -> Exportable:
-    config, side = saved.config, size or saved.config["data"]["image_size"]
+def _prepared(saved: SavedModel, model: nnx.Module, size: int | None, antialias: bool | None) -> SavedModel:
+    """With another preparation of its photos."""
+    data = saved.config["data"]
+    side, smooth = size or data["image_size"], data["antialias"] if antialias is None else antialias
     try:
-        model.sizes.require((side, side), config["model"]["name"])
+        model.sizes.require((side, side), saved.config["model"]["name"])
     except ValueError as error:
         raise UserError(str(error)) from None
+    return replace(saved, config={**saved.config, "data": {**data, "image_size": side, "antialias": smooth}})
+
+
+def _exportable(saved: SavedModel, model: nnx.Module) -> Exportable:
+    task = saved.config["task"]
     model.eval()
-    inverted = config["task"]["positive"] == "focus"
-    task = {**config["task"], "positive": "blur" if inverted else config["task"]["positive"]}
-    config = {**config, "task": task, "data": {**config["data"], "image_size": side}}
-    return Exportable(replace(saved, config=config), model, inverted, side)
+    inverted = task["positive"] == "focus"
+    task = {**task, "positive": "blur" if inverted else task["positive"]}
+    config = {**saved.config, "task": task}
+    return Exportable(replace(saved, config=config), model, inverted, config["data"]["image_size"])
 
 
 def _name(saved: SavedModel) -> str:

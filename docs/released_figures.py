@@ -1,7 +1,7 @@
 """Draws the pictures of the shipped networks: python docs/released_figures.py DATA MAPS.
 
-DATA is the folder with sed2/ and cuhk/. MAPS holds the maps that `afiu evaluate --maps` wrote: sed2 (u2netp-sod), cuhk and
-cuhk-sod (u2netp-dbd, and u2netp-sod on the same photos).
+DATA is the folder with sed2/ and cuhk/. MAPS holds the maps that `afiu evaluate --maps` wrote: sed2 (u2netp-sod), cuhk
+(u2netp-dbd) and cuhk-sod (u2netp-sod on the same photos).
 """
 
 import sys
@@ -51,6 +51,8 @@ def main(data: Path, maps: Path, out: Path) -> None:
         "u2netp-sod, inverted": [small(255 - read_map(maps / "cuhk-sod", r["id"])) for r in records],
     }
     save(comparison(columns, height=1.1), out / "released-cuhk.jpg")
+    few = [1, 6, 2]  # two good ones and a fair one
+    save(comparison({title: [c[i] for i in few] for title, c in columns.items()}, height=1.1), out / "readme.jpg")
 
 
 if __name__ == "__main__":

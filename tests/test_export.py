@@ -17,6 +17,7 @@ from afiu_jax.interop.stablehlo import read_stablehlo
 from afiu_jax.networks import NETWORKS, create_model
 from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.saved import SavedModel
+from afiu_jax.weights import load_weights
 from input_pipeline.scenes import Scenes
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -86,6 +87,16 @@ def test_a_program_that_differs_is_not_kept(focus_run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_photos_may_be_prepared_in_another_way_than_in_training(focus_run, tmp_path):
+    export(focus_run, tmp_path / "a.safetensors", size=96, antialias=True)
+    data = load_weights(tmp_path / "a.safetensors").config["data"]
+    assert (data["image_size"], data["antialias"]) == (96, True)
+    export(focus_run, tmp_path / "b.safetensors")
+    trained = load_weights(focus_run).config["data"]
+    assert (trained["image_size"], trained["antialias"]) != (96, True)
+    assert load_weights(tmp_path / "b.safetensors").config["data"] == {key: trained[key] for key in data}
+
+
 def test_wrong_requests_are_refused(focus_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for options, message in (
@@ -93,6 +104,7 @@ def test_wrong_requests_are_refused(focus_run, tmp_path, monkeypatch):
         ({"to": "onnx", "out": Path("a.bin")}, r"ends in \.onnx"),
         ({"to": "onnx", "half": True}, "--half is for"),
         ({"to": "onnx", "size": 100}, "nearest: 96x96 or 128x128"),
+        ({"size": 100}, "nearest: 96x96 or 128x128"),
     ):
         with pytest.raises(UserError, match=message):
             export(focus_run, **options)
@@ -119,10 +131,10 @@ def test_every_network_is_exported(name, program, tmp_path):
     options = dict(network.presets.get("small", {})) if name in ("afiu", "u2net") else {}
     config = published_config(name)
     # SRM's own 0–255 would take a network with initial weights to where a sigmoid is a step.
-    data = {**config["data"], "normalize": "imagenet"}
+    data = {**config["data"], "normalize": "imagenet", "image_size": network.sizes.nearest(128)[1]}
     config = {**config, "model": {**config["model"], "options": options}, "data": data}
     saved = SavedModel(Path(name), 0, config, None, {}, {})
-    exportable = _exportable(saved, create_model(name, **options), network.sizes.nearest(128)[1])
+    exportable = _exportable(saved, create_model(name, **options))
     module = import_module(PROGRAMS[program])
     module.write(exportable, tmp_path / "program")
     difference = largest_difference(exportable, module.open_program(tmp_path / "program"), Scenes("salient"))
