@@ -1,6 +1,8 @@
 """The ``afiu`` command."""
 
+import shlex
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -134,6 +136,29 @@ def report(
     )  # fmt: skip
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def study(
+    context: typer.Context,
+    config: Annotated[str, typer.Option(help="The study: configs/studies/*.py, or one of its variants after a colon.")],
+    workdir: Annotated[
+        Path | None, typer.Option(help="Folder of the study; runs/<config>[-<variant>] unless told.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Runs to do: u2netp/*, */scratch*; may be repeated.")] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing: report on what there is.")] = False,
+) -> None:
+    """Networks x starts x seeds: trains what is not done, compares, reports. --config.a.b=value changes the study."""
+    from afiu_jax.study.command import run_study
+    from afiu_jax.training.flags import default_workdir, read_config
+
+    study, command = read_config([f"--config={config}", *context.args]), shlex.join(["afiu", *sys.argv[1:]])
+    folder = workdir or Path(default_workdir(config))
+    outcome = run_study(study, folder, only or (), report_only=report_only, command=command)
+    if outcome.stopped_by:
+        raise typer.Exit(128 + signal.Signals[outcome.stopped_by])
+    if outcome.failures:
+        raise typer.Exit(1)
+
+
 @app.command()
 def models() -> None:
     """The networks: parameters, GFLOPs, legal image sizes, papers, and which weights can be imported."""
@@ -148,7 +173,10 @@ def import_weights(
     source: Annotated[Path, typer.Option("--from", help="File: .pth, .pt, .safetensors, .npz or .onnx.")],
     out: Annotated[Path, typer.Option(help="Work directory to make, for --checkpoint and --init_from.")],
     preset: Annotated[str, typer.Option(help="The network's preset, for weights that were exported here.")] = "",
-    calibrate: Annotated[Path | None, typer.Option(help="Photos for the statistics that a file had folded.")] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Folder of photos for the statistics that a file had folded; 500 of them, evenly spread."),
+    ] = None,
 ) -> None:
     """Makes a checkpoint of published PyTorch weights."""
     from afiu_jax.interop.importing import import_weights
@@ -162,15 +190,38 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; <weights>.<format> unless told.")] = None,
     to: Annotated[str, typer.Option("--format", help="safetensors, onnx or stablehlo.")] = "safetensors",
     half: Annotated[bool, typer.Option(help="Weights as float16, for safetensors.")] = False,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of the images of ONNX, else the training's.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side that photos are resized to, else the training's.")
+    ] = None,
+    antialias: Annotated[
+        bool | None, typer.Option(help="Smooth photos before they are shrunk to it, else as in training.")
+    ] = None,
     photos: Annotated[Path | None, typer.Option(help="Photos to check a program on, else generated scenes.")] = None,
 ) -> None:
     """Writes a network into a file for other programs: its arrays under the published names, or as a program."""
     from afiu_jax.export import export
 
-    path, saved, notes = export(weights, out, to, half=half, size=size, photos=photos)
+    path, saved, notes = export(weights, out, to, half=half, size=size, antialias=antialias, photos=photos)
     source = f"{saved.config['model']['name']} of {saved.path}"
     open_console().print(f"wrote {path}: {'; '.join([source, *notes])}")
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for every computer of the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 7860,
+    weights: Annotated[
+        str | None, typer.Option("--weights", "--checkpoint", help="The network chosen at first, as of afiu predict.")
+    ] = None,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Largest file that is accepted.")] = 50,
+    max_megapixels: Annotated[int, typer.Option(min=1, max=178, help="Largest photo that is accepted.")] = 50,
+) -> None:
+    """A local web page: drop a photo, see and download its map, overlay and cut-out."""
+    from afiu_jax.serve.server import serve
+
+    serve(host, port, weights, max_megabytes=max_megabytes, max_megapixels=max_megapixels)
 
 
 @data_app.command("list")

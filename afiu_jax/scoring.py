@@ -9,7 +9,7 @@ A picture is padded to the next of few sizes; the padding counts nowhere. While 
 finds the distances for the next (weighted F).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt
@@ -39,6 +39,7 @@ class Scored:
         scores: by name, in the order of ``metrics.Scores``; each in 0…1.
         curves: ``precision``, ``recall``, ``f``, ``e_measure`` at thresholds 0…255, averaged over images.
         pictures: for each image its ``id`` and its own scores, in the order of scoring.
+        image_curves: the same curves of each image, in the order of ``pictures``; may be left out.
         protocol: what belongs beside the numbers: definitions, polarity, thresholds, how maps were read.
         images: number of images scored.
         resized: how many of their maps were resized to their mask.
@@ -53,6 +54,7 @@ class Scored:
     images: int
     resized: int = 0
     left_out: int = 0
+    image_curves: dict[str, Float[np.ndarray, "images 256"]] = field(default_factory=dict)
 
 
 class _Batch:
@@ -156,6 +158,7 @@ class Scorer:
                 **(protocol or {}),
             },
             images=len(rows),
+            image_curves={key: stacked[key] for key in CURVES if rows},
             **counts,
         )
 

@@ -83,6 +83,17 @@ def test_what_does_not_fit_is_named(weights, tmp_path):
         load_backbone(model, __file__)
 
 
+def test_numbers_that_are_not_finite_are_refused_and_nothing_is_loaded(tmp_path):
+    model = create_model("afiu", **TINY_OPTIONS)
+    before = to_published(model, "afiu")
+    broken = {**state_dict(), "layer4.0.bn1.bias": np.full(8 * WIDTH, np.nan, np.float32)}
+    save_file(broken, tmp_path / "broken.safetensors")
+    with pytest.raises(UserError, match=r"layer4\.0\.bn1\.bias of .* has numbers that are not finite"):
+        load_backbone(model, tmp_path / "broken.safetensors")
+    for key, value in to_published(model, "afiu").items():
+        np.testing.assert_array_equal(value, before[key])
+
+
 def test_a_deeper_network_of_the_family_is_refused(tmp_path):
     deeper = state_dict()
     save_file({**deeper, "layer3.1.conv1.weight": deeper["layer3.0.conv1.weight"]}, tmp_path / "deeper.safetensors")

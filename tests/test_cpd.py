@@ -156,14 +156,15 @@ def test_holistic_attention():
     np.testing.assert_allclose(weighed, x * np.stack(expected)[..., None], atol=1e-5)
 
 
-def test_initial_weights_beside_the_backbone_are_narrow_on_vgg16():
-    model = create_model("cpd_vgg16", width=8)
-    for layer in (model.RFB5_2.gather, model.decoder_1.up[4]):
-        np.testing.assert_allclose(layer.kernel[...].std(), 0.01, rtol=0.02)
+@pytest.mark.parametrize("narrow", [False, True])
+def test_initial_weights_beside_the_backbone_on_vgg16(narrow):
+    model = create_model("cpd_vgg16", width=8, narrow_init=narrow)
+    for layer, fan_in in ((model.RFB5_2.gather, 9 * 4 * 32), (model.decoder_1.up[4], 9 * 64)):
+        np.testing.assert_allclose(layer.kernel[...].std(), 0.01 if narrow else (2 / fan_in) ** 0.5, rtol=0.02)
         assert not layer.bias[...].any()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "steps"), [("cpd_res50", 30), ("cpd_vgg16", 60)])
-def test_small_learns(name, steps):
-    assert loss_ratio(name, steps=steps) < 0.5
+@pytest.mark.parametrize("name", NAMES)
+def test_small_learns(name):
+    assert loss_ratio(name) < 0.5

@@ -1,6 +1,10 @@
 """The published U²-Netp as an ONNX file: our network gives what the file gives, and can be calibrated to train."""
 
+import json
+import shutil
 import sys
+from dataclasses import replace
+from itertools import pairwise
 
 import jax
 import numpy as np
@@ -12,9 +16,11 @@ from afiu_jax import create_model
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate
 from afiu_jax.inference import Predictor
-from afiu_jax.interop import load_torch_checkpoint
+from afiu_jax.interop import importing, load_torch_checkpoint
 from afiu_jax.interop.calibrate import calibrate
 from afiu_jax.interop.importing import import_weights
+from afiu_jax.networks.published import PUBLISHED
+from afiu_jax.training.checkpoint import load_model
 from input_pipeline.loader import Preparation
 from input_pipeline.photos import Photos
 from input_pipeline.sources import Spec, open_source
@@ -105,6 +111,37 @@ def test_calibration_leaves_the_maps_as_they_are(u2netp, maps):
     for image in images:
         for found, expected in zip(maps(calibrated, image), maps(model, image), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+@needs_file
+def test_of_many_photos_some_at_equal_distances_are_taken(u2netp, tmp_path, monkeypatch, capsys):
+    """By ``afiu import-weights --calibrate``, here 3 of 7; and then nothing is said against training."""
+    monkeypatch.setattr(importing, "CALIBRATION_PHOTOS", 3)
+    monkeypatch.setitem(PUBLISHED, "u2netp", replace(PUBLISHED["u2netp"], image_size=32))
+    (tmp_path / "photos").mkdir()
+    for i, file in enumerate(sorted(PHOTOS.iterdir())[:7]):
+        shutil.copy(file, tmp_path / "photos" / f"{i}{file.suffix}")
+    import_weights("u2netp", FILE, tmp_path / "run", photos=tmp_path / "photos")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"from 3 photos, evenly spread over the 7 of {tmp_path}/photos" in printed
+    assert "training would undo it" not in printed
+    assert json.loads((tmp_path / "run" / "import.json").read_text())["photos"] == 3
+
+    source, preparation = Photos([tmp_path / "photos"]), Preparation((32, 32), "max-imagenet")
+    images = np.stack([preparation.finish(preparation.shrink(source[i]))["image"] for i in (0, 3, 6)])
+    found = load_model(tmp_path / "run").batch_stats["stage1.embed.norm.mean"]
+    expected = np.asarray(u2netp[0].stage1.embed.conv(images)).mean((0, 1, 2))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_photos_at_equal_distances():
+    assert importing.evenly_spread(7, 3) == [0, 3, 6]
+    assert importing.evenly_spread(3, 500) == [0, 1, 2]
+    assert importing.evenly_spread(1, 500) == [0]
+    many = importing.evenly_spread(6000, 500)
+    assert len(set(many)) == 500
+    assert {b - a for a, b in pairwise(many)} == {12, 13}
+    assert (many[0], many[-1]) == (0, 5999)
 
 
 @needs_file

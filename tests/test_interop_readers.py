@@ -55,6 +55,9 @@ def test_other_files_are_refused(tmp_path):
     assert ".safetensors, .npz, .pth, .pt" in refusal(tmp_path / "a.txt")
     np.savez(tmp_path / "objects.npz", a=np.array([{}, None]))
     assert "damaged" in refusal(tmp_path / "objects.npz")
+    for values in (["text"], [1 + 2j]):
+        np.savez(tmp_path / "odd.npz", **ARRAYS, b=np.array(values))
+        assert "something else than real numbers in b" in refusal(tmp_path / "odd.npz")
 
 
 def test_without_pytorch_a_pth_file_is_not_touched(tmp_path, monkeypatch):

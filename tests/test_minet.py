@@ -147,29 +147,36 @@ def test_a_training_step_of_the_original(side):
         double = lambda tree: jax.tree.map(lambda a: a.astype(jnp.float64), tree)  # noqa: E731
         image, target = (channels_last(make) for make in (field((2, 3, side, side), "train"), mask((2, 1, side, side))))
 
-        def loss(params, statistics):
+        def losses_of(params, statistics):
             model = nnx.merge(graph, params, statistics, copy=True)
             logits = model.stages(double(image))["logits"]
             losses = {"bce": binary_cross_entropy(logits, target), "cel": consistency_enhanced(logits, target)}
-            return sum(losses.values()), (losses, logits, nnx.state(model, nnx.BatchStat))
+            return losses, (logits, nnx.state(model, nnx.BatchStat))
 
-        step = jax.jit(jax.grad(loss, has_aux=True), compiler_options={"xla_backend_optimization_level": 0})
-        gradients, (losses, logits, statistics) = step(double(params), double(statistics))
+        def step(params, statistics):
+            losses, pull, (logits, statistics) = jax.vjp(lambda p: losses_of(p, statistics), params, has_aux=True)
+            one, none = (jnp.full_like(losses["bce"], x) for x in (1, 0))
+            gradients = {"total": pull({"bce": one, "cel": one})[0], "bce": pull({"bce": one, "cel": none})[0]}
+            return gradients, losses, logits, statistics
 
-    for name, value in losses.items():
+        step = jax.jit(step, compiler_options={"xla_backend_optimization_level": 0})
+        gradients, losses, logits, statistics = step(double(params), double(statistics))
+
+    for name, value in {**losses, "total": losses["bce"] + losses["cel"]}.items():
         np.testing.assert_allclose(value, theirs[f"loss.{name}"], rtol=1e-6)
     np.testing.assert_allclose(logits, theirs["logit.logits"].transpose(0, 2, 3, 1), rtol=1e-6, atol=1e-6)
 
-    nnx.update(model, gradients, statistics)
-    ours = to_published(model, "minet_res50")
-    for key, norm in zip(order, theirs["gradnorm_all.total"], strict=True):
-        if key.endswith("bias") and key.startswith(("trans", "sim")) and ".bn" not in key and "identity" not in key:
-            assert np.abs(ours[key]).max() < 1e-12  # a normalisation follows and takes the bias out again
-        else:
-            np.testing.assert_allclose(np.linalg.norm(ours[key].astype(np.float64)), norm, rtol=1e-6, err_msg=key)
-    for key in (key for key in recorded if key.startswith(f"{size}.grad.total.")):
-        single = recorded[key]
-        np.testing.assert_allclose(ours[key.partition("total.")[2]], single, atol=2e-3 * np.abs(single).max())
+    for loss, gradient in gradients.items():
+        nnx.update(model, gradient, statistics)
+        ours = to_published(model, "minet_res50")
+        for key, norm in zip(order, theirs[f"gradnorm_all.{loss}"], strict=True):
+            if key.endswith("bias") and key.startswith(("trans", "sim")) and ".bn" not in key and "identity" not in key:
+                assert np.abs(ours[key]).max() < 1e-12  # a normalisation follows and takes the bias out again
+            else:
+                np.testing.assert_allclose(np.linalg.norm(ours[key].astype(np.float64)), norm, rtol=1e-6, err_msg=key)
+        for key in (key for key in recorded if key.startswith(f"{size}.grad.{loss}.")):
+            single = recorded[key]
+            np.testing.assert_allclose(ours[key.partition(f"{loss}.")[2]], single, atol=2e-3 * np.abs(single).max())
     for key in (key.removeprefix("bn.") for key in theirs if key.startswith("bn.")):
         stride = {"div_2": 2, "trans": 8, "upconv1": 1}[key.partition(".")[0]]
         assert_running_statistic(ours[key], theirs[f"bn.{key}"], key, 2 * (side // stride) ** 2)
@@ -186,4 +193,4 @@ def assert_running_statistic(ours: np.ndarray, theirs: np.ndarray, key: str, n: 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["minet_res50", "minet_vgg16"])
 def test_small_learns(name):
-    assert loss_ratio(name, steps=40) < 0.5
+    assert loss_ratio(name, learning_rate=3e-3) < 0.5

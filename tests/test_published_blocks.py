@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from published import fill, load_interaction, load_resnet, load_rsu
+from published import Recording, fill, load_interaction, load_resnet, load_rsu
 
 from afiu_jax.blocks.aim import AIM, neighbours
 from afiu_jax.blocks.resnet import level_channels, resnet_levels, run_levels
@@ -66,6 +66,17 @@ def test_resnet50_levels(resnet):
     features = run_levels(resnet, channels_last("ResNet50_levels.input"))
     for i, feature in enumerate(features, start=1):
         assert_published(feature, f"ResNet50_levels.feat.E{i}")
+
+
+@pytest.mark.parametrize("size", ["s96x96", "s70x102"])
+def test_resnet50_levels_at_even_and_odd_sizes(resnet, size):
+    """The whole recording, which has sides that do not halve."""
+    recording = Recording("ResNet50_levels")
+    features = run_levels(resnet, recording[f"{size}.input"])
+    ours = {f"feat.E{x}": feature for x, feature in enumerate(features, start=1)}
+    assert ours.keys() == set(recording.keys(size))
+    errors = {key: recording.error(f"{size}.{key}", feature) for key, feature in ours.items()}
+    assert max(errors.values()) < 1e-4, errors
 
 
 @pytest.fixture(scope="module")

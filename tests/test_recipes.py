@@ -164,6 +164,12 @@ def test_every_configuration_resolves_at_a_legal_size(network):
         load_config(f"zoo/{network}", "huge")
 
 
+def test_cpd_on_vgg16_begins_as_published_only_in_its_own_recipe():
+    variants = ("", "dbd", "small", "demo")
+    narrow = [resolve(load_config("zoo/cpd_vgg16", v))["model"]["options"]["narrow_init"] for v in variants]
+    assert narrow == [True, True, False, False]
+
+
 def test_wrong_values_are_refused(tmp_path):
     for key, value, message in (
         ("train.optimizer", "adamw", "train.optimizer is 'adamw'; it is one of: adam, sgd"),

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 from flax import nnx
 
 from afiu_jax.errors import UserError
 from afiu_jax.interop.layout import entries, is_counter
-from afiu_jax.interop.names import names_of, network_name
+from afiu_jax.interop.names import BACKBONES, names_of, network_name
 from afiu_jax.interop.readers import read_state_dict
 
 
@@ -21,20 +22,20 @@ def load_backbone(model: nnx.Module, path: str | Path) -> int:
         Number of arrays filled. If anything is wrong, the network is left as it was.
 
     Raises:
-        UserError: a network without such a backbone, an unreadable file, or one of another backbone.
+        UserError: a network without such a backbone, an unreadable file, one of another backbone, or numbers in it
+            that are not finite.
     """
     name = network_name(model)
     names = names_of(name)
     if not hasattr(names, "backbone_name"):
-        built_on = getattr(names, "BACKBONE", None)
-        reason = f"it is built on {built_on}" if built_on else "it was published without one"
+        reason = f"it is built on {BACKBONES[name]}" if name in BACKBONES else "it was published without one"
         raise _error(f"no file of torchvision or timm is a backbone of {name}: {reason}")
     try:
         weights = read_state_dict(path)
     except UserError as error:
         raise _error(str(error)) from error
     places = [(entry, key) for entry in entries(model, name) if (key := names.backbone_name(entry.key))]
-    whole = f"it must hold ImageNet's {names.BACKBONE}, whole"
+    whole = f"it must hold ImageNet's {BACKBONES[name]}, whole"
     for entry, key in places:
         if key not in weights:
             raise _error(f"{path} has no {key}; {whole}")
@@ -43,6 +44,8 @@ def load_backbone(model: nnx.Module, path: str | Path) -> int:
                 f"{key} of {path} is {weights[key].shape}, the network's is {entry.shape}; {whole}, "
                 "and the network its full size (model.preset=)"
             )
+        if not np.isfinite(weights[key]).all():
+            raise _error(f"{key} of {path} has numbers that are not finite")
     used = {key for _, key in places}
     # A deeper network of the family has everything that ours has, and more.
     parts = {key.partition(".")[0] for key in used}

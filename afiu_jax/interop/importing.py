@@ -7,11 +7,12 @@ from dataclasses import asdict
 from itertools import takewhile
 from pathlib import Path
 
+import numpy as np
 import optax
 from flax import nnx
 from rich.table import Table
 
-from afiu_jax.console import open_console
+from afiu_jax.console import open_console, progress
 from afiu_jax.errors import UserError
 from afiu_jax.interop.calibrate import calibrate
 from afiu_jax.interop.torch_checkpoint import Report, load_torch_checkpoint
@@ -23,6 +24,9 @@ from afiu_jax.training.state import create_state
 from input_pipeline.loader import Preparation
 from input_pipeline.photos import Photos
 
+CALIBRATION_PHOTOS = 500
+"""At most so many photos of a folder give statistics; half a second each, and more change nothing that matters."""
+
 
 def import_weights(name: str, source: Path, out: Path, *, preset: str = "", photos: Path | None = None) -> Report:
     """Writes ``out/checkpoints/0``, which ``--init_from``, ``predict`` and ``evaluate`` take, and ``out/import.json``.
@@ -32,8 +36,8 @@ def import_weights(name: str, source: Path, out: Path, *, preset: str = "", phot
         source: the file, see ``load_torch_checkpoint``.
         out: a work directory; made if need be.
         preset: one of the network's presets, for what was trained and exported here.
-        photos: a folder of photos from which the statistics of folded batch normalisations are recovered; without
-            it, such a network can be used but not trained.
+        photos: a folder of photos from which the statistics of folded batch normalisations are recovered, from
+            ``CALIBRATION_PHOTOS`` of them if it holds more; without it, such a network can be used but not trained.
 
     Returns:
         What went where.
@@ -53,20 +57,28 @@ def import_weights(name: str, source: Path, out: Path, *, preset: str = "", phot
     console = open_console()
     console.print(f"{source}: {report.describe()}")
     console.print(modules_table(report, model))
+    calibrated_on = 0
     if pictures:
+        chosen = evenly_spread(len(pictures), CALIBRATION_PHOTOS)
+        of_all = f", evenly spread over the {len(pictures)} of {photos}" if len(chosen) < len(pictures) else ""
+        console.print(f"statistics of {len(report.folded)} batch normalisations from {len(chosen)} photos{of_all}")
         preparation = Preparation.of(config["data"])
-        images = (preparation.finish(preparation.shrink(pictures[i]))["image"] for i in range(len(pictures)))
-        console.print(f"statistics of {len(report.folded)} batch normalisations from {len(pictures)} photos")
-        calibrate(model, report.folded, images)
+        images = (preparation.finish(preparation.shrink(pictures[i]))["image"] for i in progress(chosen, "calibrating"))
+        calibrated_on = calibrate(model, report.folded, images)
     untrainable = bool(report.folded) and not pictures
     if untrainable:
         console.print("without --calibrate PHOTOS this can be used, but training would undo it", style="yellow")
     config["imported"] = {"from": str(source.expanduser().absolute()), "untrainable": untrainable}
     _write(out, model, config)
-    found = {"network": name, "sha256": _sha256(source), "photos": len(pictures or ()), **asdict(report)}
+    found = {"network": name, "sha256": _sha256(source), "photos": calibrated_on, **asdict(report)}
     (out / "import.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     console.print(f"wrote {out}: train.py --init_from, afiu predict and afiu evaluate --checkpoint take it")
     return report
+
+
+def evenly_spread(count: int, most: int) -> list[int]:
+    """Indices among ``count``, all of them or ``most`` at equal distances, the first and the last included."""
+    return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]
 
 
 def published_config(name: str, preset: str = "") -> Resolved:

@@ -57,6 +57,8 @@ def as_state_dict(found: object, source: str) -> StateDict:
     if odd := [str(key) for key, value in found.items() if not hasattr(value, "shape")]:
         raise UserError(f"{source} holds no state dict: {', '.join(odd[:3])} are not arrays")
     arrays = {str(key): _as_numpy(value) for key, value in found.items()}
+    if odd := [key for key, array in arrays.items() if not np.can_cast(array.dtype, np.float64, "same_kind")]:
+        raise UserError(f"{source} has something else than real numbers in {', '.join(odd[:3])}")
     if all(key.startswith("module.") for key in arrays):  # of nn.DataParallel
         arrays = {key.removeprefix("module."): value for key, value in arrays.items()}
     return arrays

@@ -158,8 +158,11 @@ class CPDVGG16(CPD):
         width: channels of E1; 64 is VGG-16.
         depths: convolutions of E1…E5; (2, 2, 3, 3, 3) is VGG-16.
         channels: channels of every RFB.
+        narrow_init: initial weights of the RFBs and decoders that are normal with standard deviation .01, as published
+            beside a backbone of ImageNet. Off: He's, since with a random backbone the narrow ones, whose maps are
+            multiplied with each other, leave the loss where it is for some thirty steps.
         dtype: compute type; weights stay float32.
-        rngs: random streams for the initial weights: He for the backbone, normal with standard deviation .01 elsewhere.
+        rngs: random streams for the initial weights: He for the backbone.
     """
 
     name = "cpd_vgg16"
@@ -175,15 +178,16 @@ class CPDVGG16(CPD):
         width: int = 64,
         depths: tuple[int, int, int, int, int] = (2, 2, 3, 3, 3),
         channels: int = 32,
+        narrow_init: bool = False,
         dtype: str = "float32",
         rngs: Streams,
     ):
         bound = partial(conv, bias_value=0.0, dtype=dtype, rngs=rngs)
-        narrow = partial(bound, init=0.01)
+        beside = partial(bound, init=0.01 if narrow_init else "he_fan_in")
         super().__init__(
             partial(vgg_levels, width=width, depths=depths, pool=avg_pool, unit=partial(bound, init="he_fan_out")),
             vgg_channels(width),
             channels,
-            unit=narrow,
-            conv=narrow,
+            unit=beside,
+            conv=beside,
         )

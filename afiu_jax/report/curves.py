@@ -60,7 +60,7 @@ def f_curves(methods: Sequence[Scored], styles: Mapping[str, dict] | None = None
             curve = f_curve(method)
             axes.plot(curve, **styles[method.name])
             axes.plot(curve.argmax(), curve.max(), "o", markersize=4, color=styles[method.name]["color"])
-            ends[method.name] = (255, float(curve[-1]))
+            ends[method.name] = (255.0, float(curve[-1]))
         axes.set(xlabel="threshold", ylabel="F (β² = 0.3)", xlim=(0, 255), ylim=(0, 1.01), xticks=range(0, 256, 51))
         label_ends(axes, ends, styles)
     return figure
@@ -68,7 +68,11 @@ def f_curves(methods: Sequence[Scored], styles: Mapping[str, dict] | None = None
 
 def f_curve(method: Scored) -> Float[np.ndarray, " 256"]:
     """F at every threshold, of the precision and recall that are averaged over images (equation 3)."""
-    precision, recall = method.curves["precision"], method.curves["recall"]
+    return f_of(method.curves["precision"], method.curves["recall"])
+
+
+def f_of(precision: Float[np.ndarray, "*n 256"], recall: Float[np.ndarray, "*n 256"]) -> Float[np.ndarray, "*n 256"]:
+    """F at every threshold of precision and recall there (equation 3)."""
     return (1 + BETA2) * precision * recall / np.maximum(BETA2 * precision + recall, 1e-12)
 
 

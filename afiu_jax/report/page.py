@@ -107,13 +107,10 @@ def write_report(out: Path, content: Content) -> Path:
     table = comparison_table(content.scored, published=content.published) if content.methods else None
     for ending, render in FORMATS.items() if table else ():
         (out / f"scores.{ending}").write_text(render(table), encoding="utf-8")
-    grid = _grid(content) if content.methods else None
+    grid = visual_grid(content) if content.methods else None
     for name, figure in {**figures, **({"comparison": grid.figure} if grid else {})}.items():
         save(figure, out / "figures" / name)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("afiu_jax.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    text = environment.get_template("page.html").render(
+    text = template("page.html").render(
         generator=GENERATOR,
         content=content,
         title=content.title or _title(content),
@@ -133,8 +130,16 @@ def write_report(out: Path, content: Content) -> Path:
     return page
 
 
+def template(name: str) -> jinja2.Template:
+    """One of the pages in ``templates/``."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("afiu_jax.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(name)
+
+
 @dataclass(frozen=True)
-class _Tile:
+class Tile:
     """A small picture of the page: its address, its size, and what it shows."""
 
     src: str
@@ -145,9 +150,17 @@ class _Tile:
 
 
 @dataclass(frozen=True)
-class _Grid:
+class VisualGrid:
+    """A visual comparison.
+
+    Attributes:
+        titles: of the columns.
+        rows: for each photo its name and its tiles.
+        figure: the same as a figure.
+    """
+
     titles: list[str]
-    rows: list[tuple[str, list[_Tile]]]
+    rows: list[tuple[str, list[Tile]]]
     figure: Figure
 
 
@@ -175,7 +188,7 @@ def _figures(content: Content) -> dict[str, Figure]:
     return figures
 
 
-def _grid(content: Content) -> _Grid:
+def visual_grid(content: Content) -> VisualGrid:
     """The visual comparison: photo, mask and every method's map of images from easy to hard."""
     shows = {**_given(content), **{method.scored.name: method.show for method in content.methods}}
     errors = {method.scored.name: mae_by_id(method.scored) for method in content.methods}
@@ -187,7 +200,7 @@ def _grid(content: Content) -> _Grid:
             columns[title].append(small := thumbnail(show(image), THUMBNAIL))
             tiles.append(_tile(small, f"{title} of {image}", errors.get(title, {}).get(image)))
         rows.append((image, tiles))
-    return _Grid(list(shows), rows, comparison(columns, height=1.1))
+    return VisualGrid(list(shows), rows, comparison(columns, height=1.1))
 
 
 def _gallery(method: Method, content: Content) -> dict:
@@ -207,8 +220,8 @@ def _given(content: Content) -> dict[str, Show]:
     return {what: show for what, show in (("photo", content.photo), ("mask", content.mask)) if show}
 
 
-def _tile(small: Picture, alt: str, mae: float | None = None) -> _Tile:
-    return _Tile(data_uri(small), small.shape[1], small.shape[0], alt, mae)
+def _tile(small: Picture, alt: str, mae: float | None = None) -> Tile:
+    return Tile(data_uri(small), small.shape[1], small.shape[0], alt, mae)
 
 
 def _title(content: Content) -> str:

@@ -39,7 +39,7 @@ class Run:
     @property
     def config_text(self) -> str:
         """The configuration as JSON, ready to be shown to others."""
-        return _public(json.dumps(self.config, indent=2, ensure_ascii=False))
+        return without_home(json.dumps(self.config, indent=2, ensure_ascii=False))
 
 
 def read_run(name: str, workdir: Path) -> Run:
@@ -68,10 +68,10 @@ def config_differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """Keys of the configuration in which runs differ, each with its value in every run."""
     flat = [{".".join(key): value for key, value in flatten_dict(run.config).items()} for run in runs]
     keys = dict.fromkeys(key for config in flat for key in config)
-    rows = [(key, [_public(json.dumps(config.get(key), ensure_ascii=False)) for config in flat]) for key in keys]
+    rows = [(key, [without_home(json.dumps(config.get(key), ensure_ascii=False)) for config in flat]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
-def _public(text: str) -> str:
+def without_home(text: str) -> str:
     """The text without the name of the home folder, which is nobody's business where a page is put online."""
     return text.replace(str(Path.home()), "~")

@@ -45,9 +45,10 @@ class Row:
     Attributes:
         name: of the method.
         values: scores by key; what was not measured is absent.
-        printed: for published values, the very text of the paper by key.
+        printed: text to show in place of four decimals, by key; for published values, the very text of the paper.
         doubts: for published values, why not to trust them, by key.
         published: whether it is the paper's row, which is never ranked: its protocol is not known to be ours.
+        group: rows are compared with those of the same group.
     """
 
     name: str
@@ -55,9 +56,10 @@ class Row:
     printed: Mapping[str, str] = field(default_factory=dict)
     doubts: Mapping[str, str] = field(default_factory=dict)
     published: bool = False
+    group: str = ""
 
     def text(self, key: str) -> str:
-        """A value as it is shown: four decimals, the paper's own text, or nothing."""
+        """A value as it is shown: its own text, four decimals, or nothing."""
         if key in self.printed:
             return self.printed[key]
         return f"{self.values[key]:.{DIGITS}f}" if key in self.values else ""
@@ -86,13 +88,14 @@ class Table:
         return tuple(dict.fromkeys(shown))
 
     def rank(self, row: Row, column: Column) -> int | None:
-        """1 for the best value of a column, 2 for the second best, equal ones alike; None for all others.
+        """1 for the best value of a column in its group, 2 for the second, equal ones alike; None for all others.
 
         Values that are equal in print are equal here. Nothing is best without something to compare with.
         """
         if not column.ranked or row.published or column.key not in row.values:
             return None
-        shown = [_shown(r.values[column.key]) for r in self.rows if not r.published and column.key in r.values]
+        rivals = [r for r in self.rows if not r.published and r.group == row.group and column.key in r.values]
+        shown = [_shown(r.values[column.key]) for r in rivals]
         places = sorted({value for value in shown if not math.isnan(value)}, reverse=not column.lower)
         value = _shown(row.values[column.key])
         if len(shown) < 2 or value not in places[:2]:
@@ -142,7 +145,7 @@ def comparison_table(
         Row(f"{cell.name} (paper)", *_of_paper({m: (cell, m) for m in METRICS}), published=True) for cell in published
     )
     ours = tuple(Row(method.name, method.scores) for method in methods)
-    return Table(tuple(_column(key) for key in keys or known), theirs + ours)
+    return Table(tuple(column(key) for key in keys or known), theirs + ours)
 
 
 def beside_paper(table: int, ours: Mapping[tuple[str, bool | None, str], Scored]) -> Table:
@@ -171,7 +174,7 @@ def beside_paper(table: int, ours: Mapping[tuple[str, bool | None, str], Scored]
         filled.append(Row(next(iter(theirs.values()))[0].name, values, printed, doubts, published=True))
     columns = []
     for key, (cell, metric) in theirs.items():
-        score = _column(metric)
+        score = column(metric)
         for suffix, who in (("", "paper"), (" ours", "ours")):
             names = (f"{cell.data} {text}, {who}" for text in (score.label, score.latex))
             columns.append(Column(key + suffix, *names, lower=score.lower, ranked=False))
@@ -187,7 +190,8 @@ def _of_paper(theirs: Mapping[str, tuple[Cell, str]]) -> tuple[dict[str, float],
     return values, printed, doubts
 
 
-def _column(key: str) -> Column:
+def column(key: str) -> Column:
+    """The column of a score, known or not."""
     return _COLUMNS.get(key) or Column(key, key.replace("_", " "), key.replace("_", r"\_"))
 
 

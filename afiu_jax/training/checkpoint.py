@@ -12,6 +12,8 @@
 The last checkpoints are kept, and the best by validation MAE.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -84,7 +86,11 @@ class Checkpoints:
         self._manager.save(step, args=items, metrics=scores)
 
     def restore(self, like: TrainState) -> tuple[TrainState, int]:
-        """The last checkpoint as a state like ``like``, and its position in the data."""
+        """The last checkpoint as a state like ``like``, and its position in the data.
+
+        Raises:
+            UserError: a damaged checkpoint.
+        """
         model = {"params": flatten(like.params), "batch_stats": flatten(like.batch_stats)}
         optimizer = {"step": like.step, **flatten(like.opt_state)}
         items = ocp.args.Composite(
@@ -92,7 +98,8 @@ class Checkpoints:
             optimizer=ocp.args.StandardRestore(jax.tree.map(_abstract, optimizer)),
             data=ocp.args.JsonRestore(),
         )
-        found = self._manager.restore(self.latest_step, args=items)
+        with _reading(self._manager.directory / str(self.latest_step)):
+            found = self._manager.restore(self.latest_step, args=items)
         state = TrainState(
             step=found.optimizer["step"],
             params=unflatten(found.model["params"], like.params),
@@ -106,7 +113,7 @@ def find_checkpoint(path: str | Path) -> Path:
     """The step folder that a path means: itself, or a work directory's best by validation MAE, else its last.
 
     Raises:
-        UserError: no checkpoint there.
+        UserError: no checkpoint there, or a damaged one.
     """
     path = Path(path).expanduser().absolute()
     if _is_step(path):
@@ -120,16 +127,16 @@ def find_checkpoint(path: str | Path) -> Path:
     return folder / str(min(scored)[1] if scored else steps[-1])
 
 
-def has_checkpoints(workdir: Path) -> bool:
-    """Whether a work directory has a whole checkpoint, from which its run would resume."""
-    return any(_is_step(path) for path in _folder(workdir).glob("*"))
+def has_checkpoints(workdir: Path, step: int | None = None) -> bool:
+    """Whether a work directory has a whole checkpoint, from which its run would resume; one of that step, if given."""
+    return any(_is_step(path) for path in _folder(workdir).glob("*" if step is None else str(step)))
 
 
 def load_model(path: str | Path) -> SavedModel:
     """Reads the network of a checkpoint; ``path`` as in ``find_checkpoint``.
 
     Raises:
-        UserError: no checkpoint there.
+        UserError: no checkpoint there, or a damaged one.
     """
     found = find_checkpoint(path)
     step = int(found.name)
@@ -137,7 +144,7 @@ def load_model(path: str | Path) -> SavedModel:
         raise UserError(f"{found} was not written by a version of this program that this one can read")
     handlers = {"model": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(found.parent, options=options, item_handlers=handlers) as manager:
+    with _reading(found), ocp.CheckpointManager(found.parent, options=options, item_handlers=handlers) as manager:
         shapes = jax.tree.map(_abstract, manager.item_metadata(step)["model"])
         items = ocp.args.Composite(model=ocp.args.StandardRestore(shapes), meta=ocp.args.JsonRestore())
         restored = manager.restore(step, args=items)
@@ -145,6 +152,20 @@ def load_model(path: str | Path) -> SavedModel:
     return SavedModel(found, step, meta["config"], meta["scores"], model["params"], model["batch_stats"])
 
 
+@contextmanager
+def _reading(step_folder: Path) -> Iterator[None]:
+    """Says in one line which checkpoint is damaged; Orbax has many errors for that, all of many lines."""
+    try:
+        yield
+    except (ValueError, KeyError, OSError) as error:
+        why = " ".join(str(error).split())[:_WHY]
+        raise UserError(
+            f"the checkpoint {step_folder} cannot be read ({why} …): it is damaged; move it away, and what others "
+            "there are will be used"
+        ) from error
+
+
+_WHY = 120  # letters of an error of Orbax that are shown
 _KEYS = {"task", "model", "data"}
 
 
@@ -157,7 +178,7 @@ def _folder(workdir: Path) -> Path:
 
 
 def _meta(step_folder: Path) -> dict:
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+    with _reading(step_folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         return checkpointer.restore(step_folder / "meta")
 
 

@@ -16,6 +16,7 @@ from ml_collections.config_dict import placeholder
 from afiu_jax.errors import UserError
 from afiu_jax.losses import DEFAULT_LOSS, LOSSES
 from afiu_jax.networks import NETWORKS, network_options
+from afiu_jax.networks.encoders import encoder_levels
 from input_pipeline.bokeh import RADIUS
 
 Resolved = dict
@@ -73,6 +74,9 @@ def base_config() -> ConfigDict:
                 "decay_kernels_only": False,  # no decay of biases and of normalisation
                 "clip_value": 0.0,  # bound of every entry of the gradient; 0: none
                 "clip_norm": 0.0,  # bound of the gradient's norm; 0: none
+                "freeze": "",  # encoder: the network's encoder keeps its weights and statistics
+                "layerwise_decay": 1.0,  # factor of the learning rate from one level of the encoder to the one before
+                "l2sp": 0.0,  # strength of the pull towards the weights with which the run begins; 0: none
                 # Estimate the batch statistics anew over so many batches before each validation; 0: keep the averages.
                 "statistics_batches": 0,
             },
@@ -121,18 +125,41 @@ def resolve(config: ConfigDict) -> Resolved:
     if data["data"]["normalize"] == "auto":
         data["data"]["normalize"] = NETWORKS[name].normalization
     _check_numbers(data)
+    if data["train"]["freeze"] or data["train"]["layerwise_decay"] != 1:
+        encoder_levels(name)
     return _plain(data)
 
 
-def differences(old: Resolved, new: Resolved) -> list[str]:
-    """Keys in which two configurations differ although a resumed run may not change them: ``key: old -> new``."""
+def differences(old: Resolved, new: Resolved, may_change: tuple[str, ...] = MAY_CHANGE) -> list[str]:
+    """Keys in which two configurations differ although they may not: ``key: old -> new``.
+
+    What a run of an earlier version does not have yet has its default.
+
+    Args:
+        old: a run's.
+        new: what is asked for.
+        may_change: prefixes of keys that may differ; by default, those that may when a run resumes. Paths of data may,
+            too.
+    """
+    defaults = dict(_flatten(_plain(base_config().to_dict())))
     old, new = dict(_flatten(old)), dict(_flatten(new))
-    free = lambda key: key.startswith(MAY_CHANGE) or (key.startswith("data.") and key.endswith(".path"))  # noqa: E731
+    before = lambda key: old.get(key, defaults.get(key))  # noqa: E731
+    free = lambda key: key.startswith(may_change) or (key.startswith("data.") and key.endswith(".path"))  # noqa: E731
     return [
-        f"{key}: {old.get(key)} -> {new.get(key)}"
+        f"{key}: {before(key)} -> {new.get(key)}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not free(key)
+        if before(key) != new.get(key) and not free(key)
     ]
+
+
+def steps_per_epoch(config: Resolved) -> int:
+    """As many as there are whole batches in ``config["records"]``, which a run counts before it begins; at least 1."""
+    return max(1, config["records"] // config["train"]["batch_size"])
+
+
+def num_steps(config: Resolved) -> int:
+    """Steps of a run whose ``records`` are counted."""
+    return config["train"]["num_steps"] or config["train"]["num_epochs"] * steps_per_epoch(config)
 
 
 def load_config(name: str, variant: str = "") -> ConfigDict:
@@ -205,13 +232,13 @@ def _check_numbers(data: dict) -> None:
         raise UserError(f"train.num_steps is {flat['train.num_steps']}; it must be at least 1")
     for key in (
         *("seed", "train.learning_rate", "train.weight_decay", "train.clip_value", "train.clip_norm"),
-        *("data.rotation", "data.random_crop", "logging.panels", "train.statistics_batches"),
+        *("train.l2sp", "train.statistics_batches", "data.rotation", "data.random_crop", "logging.panels"),
     ):
         if not 0 <= flat[key] < math.inf:
             raise UserError(f"{key} is {flat[key]}; it must be a number that is not negative")
     for key in (
         *("data.vertical_flip", "data.horizontal_flip", "data.color_jitter"),
-        *("train.beta1", "train.beta2", "train.momentum"),
+        *("train.beta1", "train.beta2", "train.momentum", "train.layerwise_decay"),
     ):
         if not 0 <= flat[key] <= 1:
             raise UserError(f"{key} is {flat[key]}; it must lie in 0…1")
@@ -221,6 +248,7 @@ def _check_numbers(data: dict) -> None:
         ("data.normalize", ("imagenet", "max-imagenet", "bgr255")),
         ("train.optimizer", ("adam", "sgd")),
         ("train.schedule", ("constant", "poly", "step")),
+        ("train.freeze", ("", "encoder")),
     ):
         if flat[key] not in known:
             raise UserError(f"{key} is {flat[key]!r}; it is one of: {', '.join(known)}")

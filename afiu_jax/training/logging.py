@@ -58,6 +58,13 @@ def read_metrics(workdir: Path) -> list[dict]:
     return [line for text in lines if (line := _parse(text)) is not None]
 
 
+def write_json(path: Path, value: dict) -> None:
+    """Writes a file that is either the old one or the new one, whatever happens in between."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
 def _parse(text: str) -> dict | None:
     try:
         return json.loads(text)
@@ -107,7 +114,7 @@ class LiveLine:
         self._bar.update(self._task, status=status)
         if not self.console.is_terminal:
             left = (self.total - step) * self.batch_size / images_per_second if images_per_second else 0
-            self.console.print(f"step {step}/{self.total}  {status}  {_duration(left)} left")
+            self.console.print(f"step {step}/{self.total}  {status}  {duration(left)} left")
 
     def stop(self) -> None:
         """Leaves the terminal as it was."""
@@ -140,7 +147,8 @@ class Clock:
         self._since += time.monotonic() - self._paused
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds: ``1:02:03``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

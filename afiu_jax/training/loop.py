@@ -27,8 +27,9 @@ from afiu_jax.losses import LOSSES
 from afiu_jax.maps import to_8_bit
 from afiu_jax.networks import NETWORKS, create_model
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
-from afiu_jax.training.config import Resolved, differences, resolve
-from afiu_jax.training.logging import Clock, LiveLine, MetricsLog
+from afiu_jax.training.config import Resolved, differences, num_steps, resolve, steps_per_epoch
+from afiu_jax.training.finetuning import frozen_part
+from afiu_jax.training.logging import Clock, LiveLine, MetricsLog, write_json
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.saved import match, transfer
@@ -84,15 +85,14 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     abstract = _abstract_model(name, options)
     train, val = _open_data(config, console)
     # What a resumed run may not change either: where it began, and how many records its order was drawn from.
-    named = init_from is None or is_shipped(init_from)
-    config["init_from"] = init_from if named else str(Path(init_from).expanduser().absolute())
+    config["init_from"] = recorded_start(init_from)
     config["records"] = len(train)
     _check_workdir(workdir, config)
     start = load_weights(init_from) if init_from and not has_checkpoints(workdir) else None
     if start:
         match(start, abstract, name)
         _check_start(start.config, config, console)
-    num_steps = _num_steps(config)
+    steps = num_steps(config)
 
     console.print(f"devices: {_devices()}   workdir: {workdir}")
     model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
@@ -105,29 +105,37 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
 
     workdir.mkdir(parents=True, exist_ok=True)
-    optimizer = create_optimizer(config, _steps_per_epoch(config))
+    optimizer = create_optimizer(config, steps_per_epoch(config))
     state = jax.device_put(create_state(model, optimizer), _replicated())
-    graphs = {mode: graph_of(model, training=mode == "train") for mode in ("train", "use")}
+    frozen = frozen_part(config)
+    graphs = {mode: graph_of(model, training=mode == "train", frozen=frozen) for mode in ("train", "use")}
     del model  # its arrays are the state's now, and a step gives their memory away
     with Checkpoints(workdir, config["checkpoint"]["keep_last"]) as checkpoints:
         position = 0
         if checkpoints.latest_step is not None:
             state, position = checkpoints.restore(state)
-            console.print(f"resumed at step {position} of {num_steps}")
-        if position >= num_steps:
-            console.print(f"nothing to do: {workdir} is at step {position} of {num_steps}")
-            return Outcome(position, num_steps, None, None)
-        _write_json(workdir / "config.json", config)
+            console.print(f"resumed at step {position} of {steps}")
+        if position >= steps:
+            console.print(f"nothing to do: {workdir} is at step {position} of {steps}")
+            return Outcome(position, steps, None, None)
+        write_json(workdir / "config.json", config)
         loss = LOSSES[config["loss"]["name"]]
-        train_step = make_train_step(graphs["train"], loss, optimizer, seed=config["seed"])
+        train_step = make_train_step(graphs["train"], loss, optimizer, seed=config["seed"], frozen=frozen)
         validation = Validation(val, config, make_predict_step(graphs["use"]))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
         try:
-            renew = _renewal(Statistics(abstract), train, config)
-            run = Run(config, console, train_step, renew, validation, checkpoints, log, num_steps)
+            renew = _renewal(Statistics(abstract, frozen), train, config)
+            run = Run(config, console, train_step, renew, validation, checkpoints, log, steps)
             return run(state, _train_batches(train, config, position), position)
         finally:
             log.close()
+
+
+def recorded_start(init_from: str | None) -> str | None:
+    """Where a run began, as its configuration keeps it: a name as it is, a path in full."""
+    if init_from is None or is_shipped(init_from):
+        return init_from
+    return str(Path(init_from).expanduser().absolute())
 
 
 @dataclass
@@ -312,16 +320,6 @@ def _check_start(old: Resolved, new: Resolved, console: Console) -> None:
         )
 
 
-def _num_steps(config: Resolved) -> int:
-    """Steps of the run; an epoch has as many whole batches as the data gives."""
-    train = config["train"]
-    return train["num_steps"] or train["num_epochs"] * _steps_per_epoch(config)
-
-
-def _steps_per_epoch(config: Resolved) -> int:
-    return max(1, config["records"] // config["train"]["batch_size"])
-
-
 def _renewal(statistics: Statistics, source: Source, config: Resolved) -> Callable[[TrainState], TrainState]:
     """Puts the statistics of ``train.statistics_batches`` training batches, always the same ones, into a state."""
     count = config["train"]["statistics_batches"]
@@ -367,9 +365,3 @@ def _on_devices(batch: Batch) -> tuple[Array, Array]:
 def _devices() -> str:
     kinds = [device.device_kind for device in jax.devices()]
     return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
-
-
-def _write_json(path: Path, value: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import optax
 
 from afiu_jax.training.config import Resolved
+from afiu_jax.training.finetuning import frozen_part, l2_sp, slow_encoder, train_all_but
 
 
 def create_optimizer(config: Resolved, steps_per_epoch: int = 1) -> optax.GradientTransformation:
     """Adam as the paper uses it (section 3.3: constant learning rate, no weight decay), or what ``train.*`` says.
 
-    Gradients are clipped first; weight decay is added to them before the moments, as PyTorch does.
+    Gradients are clipped first; weight decay and the pull towards the first weights (``train.l2sp``) are added to them
+    before the moments, as PyTorch does with weight decay. ``train.freeze`` and ``train.layerwise_decay`` decide what
+    moves, and how much of a step an encoder's level takes.
 
     Args:
         config: a resolved configuration.
@@ -26,11 +29,17 @@ def create_optimizer(config: Resolved, steps_per_epoch: int = 1) -> optax.Gradie
         parts.append(
             optax.add_decayed_weights(train["weight_decay"], _kernels if train["decay_kernels_only"] else None)
         )
+    if train["l2sp"]:
+        parts.append(l2_sp(train["l2sp"]))
     if train["optimizer"] == "adam":
         parts.append(optax.scale_by_adam(b1=train["beta1"], b2=train["beta2"], eps=1e-8))
     else:
         parts.append(optax.trace(decay=train["momentum"]))
-    return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate(config, steps_per_epoch)))
+    parts.append(optax.scale_by_learning_rate(learning_rate(config, steps_per_epoch)))
+    if train["layerwise_decay"] != 1:
+        parts.append(slow_encoder(config["model"]["name"], train["layerwise_decay"]))
+    optimizer = optax.chain(*parts)
+    return train_all_but(frozen_part(config), optimizer) if train["freeze"] else optimizer
 
 
 def learning_rate(config: Resolved, steps_per_epoch: int) -> float | optax.Schedule:

@@ -7,6 +7,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
+from afiu_jax.training.finetuning import Frozen, nothing_frozen
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -31,13 +33,21 @@ def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> 
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
 
 
-def graph_of(model: nnx.Module, *, training: bool) -> nnx.GraphDef:
+def graph_of(model: nnx.Module, *, training: bool, frozen: Frozen = nothing_frozen) -> nnx.GraphDef:
     """The network without its arrays, with batch normalisation set for training or for use."""
     if training:
-        model.train()
+        train_mode(model, frozen)
     else:
         model.eval()
     return nnx.graphdef(model)
+
+
+def train_mode(model: nnx.Module, frozen: Frozen) -> None:
+    """Sets a network for training, in place, and what is frozen of it for use: there statistics stay as they are."""
+    model.train()
+    for name, module in vars(model).items():
+        if isinstance(module, nnx.Module) and frozen(name):
+            module.eval()
 
 
 def flatten(tree) -> dict[str, jax.Array]:

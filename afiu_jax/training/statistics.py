@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 from afiu_jax.dropout import dropout_key
 from afiu_jax.layers import BatchNorm
 from afiu_jax.moments import pool
-from afiu_jax.training.state import TrainState, flatten, unflatten
+from afiu_jax.training.finetuning import Frozen, nothing_frozen
+from afiu_jax.training.state import TrainState, flatten, train_mode, unflatten
 
 
 class Statistics:
@@ -24,10 +25,11 @@ class Statistics:
 
     Args:
         model: the network; may be without arrays, and is set for training.
+        frozen: what keeps its statistics.
     """
 
-    def __init__(self, model: nnx.Module):
-        model.train()
+    def __init__(self, model: nnx.Module, frozen: Frozen = nothing_frozen):
+        train_mode(model, frozen)
         for _, module in nnx.iter_modules(model):
             if isinstance(module, BatchNorm):
                 module.momentum = 0.0  # what a normalisation then keeps is the last batch's statistics

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from afiu_jax.dropout import dropout_key
 from afiu_jax.layers import resize
 from afiu_jax.networks import Prediction
+from afiu_jax.training.finetuning import Frozen, nothing_frozen, stop_gradients
 from afiu_jax.training.state import TrainState
 
 Loss = Callable[[Prediction, Array], Array]
@@ -24,7 +25,7 @@ class Report(NamedTuple):
 
     Attributes:
         loss: of the weights before the step.
-        gradient_norm: Euclidean norm of the whole gradient; not finite if the new weights are not.
+        gradient_norm: Euclidean norm of the loss's whole gradient; not finite if the new weights are not.
     """
 
     loss: Float[Array, ""]
@@ -35,18 +36,23 @@ TrainStep = Callable[[TrainState, Images, Maps], tuple[TrainState, Report]]
 
 
 def make_train_step(
-    graph: nnx.GraphDef, loss: Loss, optimizer: optax.GradientTransformation, *, seed: int = 0
+    graph: nnx.GraphDef,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int = 0,
+    frozen: Frozen = nothing_frozen,
 ) -> TrainStep:
     """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one.
 
-    ``seed`` and the number of the step decide what dropout drops.
+    ``seed`` and the number of the step decide what dropout drops; of what is ``frozen`` no gradient is computed.
     """
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
         def loss_of(params):
             # A copy, since batch normalisation writes its statistics into the network's variables.
-            model = nnx.merge(graph, params, state.batch_stats, copy=True)
+            model = nnx.merge(graph, stop_gradients(params, frozen), state.batch_stats, copy=True)
             with dropout_key(jax.random.fold_in(jax.random.key(seed), state.step)):
                 value = loss(model(images), masks)
             return value, nnx.state(model, nnx.BatchStat)

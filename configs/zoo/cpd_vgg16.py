@@ -4,7 +4,7 @@
     python train.py --config configs/zoo/cpd_vgg16.py:dbd --init_from runs/cpd_vgg16   # DBD, the paper's transfer
 
 Recipe (its train.py): 352 px, no augmentation, cross-entropy of both maps, Adam 1e-4, every entry of the gradient
-within 0.5, batch 10, 99 epochs, VGG-16 of ImageNet.
+within 0.5, batch 10, 99 epochs, VGG-16 of ImageNet (``model.backbone_weights``), narrow initial weights beside it.
 
 Departures: the learning rate falls to a tenth at epoch 50, as intended; the released code lowers it again at every
 epoch from then on. Masks are 0 or 1 after resizing, not grey.
@@ -16,7 +16,7 @@ from afiu_jax.training.variants import zoo
 
 
 def get_config(variant: str = ""):
-    return zoo(
+    config = zoo(
         "cpd_vgg16",
         variant,
         image_size=352,
@@ -30,3 +30,6 @@ def get_config(variant: str = ""):
             "num_epochs": 99,
         },
     )
+    if variant in ("", "dbd"):
+        config.model.options.narrow_init = True
+    return config

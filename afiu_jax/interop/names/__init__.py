@@ -8,9 +8,8 @@ A file may also have
 
 - ``statistics_name(model, path) -> str``, where running statistics have a name of their own, apart from scale and
   bias: Caffe's BatchNorm and Scale layers. Such networks have no ``num_batches_tracked``.
-- ``BACKBONE``, which ImageNet network the backbone is, and ``backbone_name(key) -> str | None``: the key of
-  torchvision's (and timm's) array that belongs at the published key ``key``; None outside the backbone. Without the
-  function, there is no such file.
+- ``backbone_name(key) -> str | None``: the key of torchvision's (and timm's) array that belongs at the published key
+  ``key``; None outside the backbone. Without the function, there is no such file.
 """
 
 from importlib import import_module
@@ -28,6 +27,18 @@ _FILES = {
     "cpd_res50": "cpd",
     "cpd_vgg16": "cpd",
 }
+
+BACKBONES = {
+    "afiu": "ResNet-50",
+    "basnet": "ResNet-34",
+    "cpd_res50": "ResNet-50",
+    "cpd_vgg16": "VGG-16",
+    "minet_res50": "ResNet-50",
+    "minet_vgg16": "VGG-16 with batch normalisation",
+    "srm": "the pre-activation ResNet-50 of Simon et al. 2016, a Caffe model",
+    "sun": "ResNet-50",
+}
+"""Which ImageNet network the backbone of each network is, of those that have one."""
 
 
 def names_of(network: str) -> ModuleType:

@@ -7,8 +7,6 @@ from flax import nnx
 
 from afiu_jax.interop.names import blocks
 
-BACKBONE = "ResNet-50"
-
 
 def module_name(model: nnx.Module, path: str) -> str:
     """The name of the sub-module at ``path``."""

@@ -8,7 +8,6 @@ from flax import nnx
 
 from afiu_jax.interop.names import blocks
 
-BACKBONE = "ResNet-34"
 _STEM = {"conv": "inconv", "norm": "inbn"}
 _LAYER = {"conv": "conv", "norm": "bn"}
 _PLACE = ("1", "m", "2")

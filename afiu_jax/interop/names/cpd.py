@@ -8,7 +8,6 @@ from flax import nnx
 from afiu_jax.interop.names import blocks
 from afiu_jax.networks.cpd import CPDRes50
 
-BACKBONE = "ResNet-50 or VGG-16"
 _VGG_DEPTHS = (2, 2, 3, 3, 3)
 _DECODER = {"join2": "conv_concat2", "join3": "conv_concat3", "mix": "conv4", "head": "conv5"}
 

@@ -8,7 +8,6 @@ from flax import nnx
 from afiu_jax.interop.names import blocks
 from afiu_jax.networks.minet import MINetVGG16
 
-BACKBONE = "ResNet-50 or VGG-16 with batch normalisation"
 _FIRST_OF_LEVEL = {1: 0, 2: 6, 4: 13, 8: 23, 16: 33}
 """Where the level of a stride begins in torchvision's ``features``."""
 

@@ -6,7 +6,6 @@
 
 from flax import nnx
 
-BACKBONE = "the pre-activation ResNet-50 of Simon et al. 2016, a Caffe model"
 _HEADS = {"gather1": "conv5_4", "classify1": "conv6"}
 _STAGES = {
     "stage2": {

@@ -4,7 +4,6 @@ from flax import nnx
 
 from afiu_jax.interop.names import blocks
 
-BACKBONE = "ResNet-50"
 _LAYER = {"conv": "conv", "norm": "bn", "relu": "relu"}
 _UNIT = {"embed": 1, "reduce": 2, "project": 3}
 

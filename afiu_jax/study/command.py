@@ -1,0 +1,141 @@
+"""``afiu study``: runs what is not done of a study, then reports on what there is."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from afiu_jax.console import open_console
+from afiu_jax.errors import UserError
+from afiu_jax.report.formats import to_text
+from afiu_jax.study.cells import read_json, scored_on
+from afiu_jax.study.config import read_study
+from afiu_jax.study.generated import identity
+from afiu_jax.study.grid import Grid, Job, make_grid
+from afiu_jax.study.page import write_study
+from afiu_jax.study.results import collect
+from afiu_jax.study.scheduler import Outcome, Scheduler, devices, is_done
+from afiu_jax.study.tables import paper_table
+from afiu_jax.training.config import differences
+from afiu_jax.training.loop import recorded_start
+from input_pipeline.sources import Spec, open_source
+
+MAY_CHANGE = ("data.test.", "data.workers", "eval.batch_size", "logging.", "checkpoint.")
+"""What may change in the configuration of a study that has begun: what no number depends on. Lengths may not."""
+
+
+def run_study(
+    config: ConfigDict,
+    folder: Path,
+    only: Sequence[str] = (),
+    *,
+    report_only: bool = False,
+    command: str = "afiu study",
+) -> Outcome:
+    """Runs what is not done of a study, then writes its tables, figures and page.
+
+    Args:
+        config: of ``configs/studies/*.py``.
+        folder: where everything goes; made if need be.
+        only: patterns of the runs to do, such as ``u2netp/*`` or ``*/scratch*``; all if there are none. The report is
+            on the whole study all the same.
+        report_only: run nothing.
+        command: the command line that the page quotes.
+
+    Returns:
+        What failed, this time or before, and which signal stopped it; then no report is written.
+
+    Raises:
+        UserError: a wrong configuration, a folder of another study, one at which a second process works.
+        DataError: data that is not there or cannot be read.
+    """
+    # The networks run in processes of their own: this one must not take a GPU's memory from them.
+    jax.config.update("jax_platforms", "cpu")
+    console, folder = open_console(), Path(folder).expanduser().absolute()
+    grid = make_grid(read_study(config), folder)
+    selected = grid.select(only)
+    _check_folder(grid)
+    if not report_only and (todo := [job for job in selected if not is_done(grid, job)]):
+        outcome = _run(grid, todo, len(selected), console)
+        if outcome.stopped_by:
+            console.print(f"{outcome.stopped_by}: the same command goes on; with --report-only it shows what there is")
+            return outcome
+    results = collect(grid)
+    page = write_study(results, command)
+    console.print(to_text(paper_table(results), second=False), end="")
+    runs = (*results.pretrainings, *results.cells)
+    failed = {run.job.name: run.state.failure for run in runs if run.status == "failed"}
+    for name, reason in failed.items():
+        console.print(f"{name} failed: {reason}", style="red")
+    console.print(f"report: {page}")
+    return Outcome(failed, None)
+
+
+def _run(grid: Grid, todo: Sequence[Job], selected: int, console: Console) -> Outcome:
+    with _alone(grid.folder) as lock:
+        _check_data(grid, todo)
+        for data in grid.data:
+            data.write()
+        slots = devices()
+        console.print(f"{len(todo)} of {selected} runs to do, {len(slots)} at a time, in {grid.folder}")
+        return Scheduler(grid, slots, console, lock)(todo)
+
+
+def _check_folder(grid: Grid) -> None:
+    """Refuses a folder in which a cell was run with another configuration.
+
+    Raises:
+        UserError: as it says.
+    """
+    hint = "pass another --workdir, or the configuration that this study began with"
+    for job in (*grid.pretrainings, *grid.cells):
+        workdir = grid.workdir(job)
+        if not (saved := read_json(workdir / "config.json")):
+            continue
+        begin = saved.pop("init_from", None)
+        saved.pop("records", None)
+        changed = differences(saved, job.config, MAY_CHANGE)
+        if job.weights and begin != recorded_start(job.weights):
+            changed.append(f"weights: {begin} -> {job.weights}")
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise UserError(f"{workdir} was run with another configuration ({'; '.join(changed[:3])}{more}): {hint}")
+        for name, test in grid.tests_of(job).items():
+            if scored_on(workdir, name) not in (None, identity(test.spec)):
+                raise UserError(
+                    f"{workdir} was scored on other data under the name {name}: give the new data a new name"
+                )
+
+
+def _check_data(grid: Grid, todo: Sequence[Job]) -> None:
+    """Opens everything that is about to be used, so that nothing is missed hours later.
+
+    Raises:
+        DataError: as ``open_source``.
+    """
+    made = {str(data.path) for data in grid.data}
+    used = [(job.config["data"][part], job.config["task"]["positive"]) for job in todo for part in ("train", "val")]
+    used += [(vars(test.spec), "blur") for job in todo for test in grid.tests_of(job).values()]
+    for fields, positive in {str(pair): pair for pair in used}.values():
+        if fields["path"] not in made:
+            open_source(Spec(**fields), positive)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[int]:
+    """Holds the study's folder for this process and those that it starts, which inherit the open file that it gives."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another afiu study is at work in {folder}: wait, or pass --report-only") from None
+        yield lock
+    finally:
+        os.close(lock)
