@@ -142,7 +142,7 @@ def test_predict_writes_a_map_of_every_photo_as_it_is_seen(sod_run, tmp_path):
     assert "white = salient" in done.stdout
     sizes = {p.name: Image.open(p).size for p in (tmp_path / "maps").iterdir()}
     assert sizes == {"a.png": (50, 30), "b.png": (30, 50)}
-    assert "would replace it" in refusal(*command[:3], tmp_path / "maps", *command[5:], "-o", tmp_path / "maps")
+    assert "would replace a photo" in refusal(*command[:3], tmp_path / "maps", *command[5:], "-o", tmp_path / "maps")
     assert "no file or folder" in refusal(*command[:3], tmp_path / "none.jpg", *command[5:])
 
 

@@ -1,5 +1,6 @@
 """Maps of one's own photos: every format, size and kind of damage that a folder of photos has."""
 
+import re
 import resource
 import struct
 import subprocess
@@ -390,6 +391,15 @@ def test_photos_that_are_not_there_are_named(workplace):
     for path, message in (("none.jpg", "no file or folder"), ("*.jpg", "nothing fits"), (".", "no pictures in")):
         with pytest.raises(DataError, match=message):
             predict([path], Path("maps"))
+
+
+def test_the_code_of_the_readme_makes_its_picture(photo, workplace):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    Image.fromarray(photo).save("photo.jpg")
+    done = run_command("-c", code, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    with Image.open("panel.jpg") as panel:
+        assert panel.size == (3 * photo.shape[1], photo.shape[0])
 
 
 @pytest.mark.slow

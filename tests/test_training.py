@@ -176,7 +176,7 @@ def test_refusals_leave_the_run_alone(sod_run, tmp_path):
         train__learning_rate=0.1), sod_run)  # fmt: skip
     new = tmp_path / "new"
     refuses("data.image_size is 50: afiu takes .* nearest: 64x64", tiny_config(data__image_size=50), new)
-    refuses("no checkpoint in .*nowhere", tiny_config(), new, str(tmp_path / "nowhere"))
+    refuses("no weights .*nowhere", tiny_config(), new, str(tmp_path / "nowhere"))
     refuses("no checkpoint in .*it has no checkpoints", tiny_config(), new, str(tmp_path))
     wide = tiny_config("dbd", model__options__channels=8, model__options__aim_mid_cap=8)
     refuses("fits only .* parameters: its options differ", wide, new, str(sod_run))

@@ -98,7 +98,7 @@ class Checkpoints:
             optimizer=ocp.args.StandardRestore(jax.tree.map(_abstract, optimizer)),
             data=ocp.args.JsonRestore(),
         )
-        with _reading(self._manager.directory / str(self.latest_step)):
+        with _reading(Path(self._manager.directory) / str(self.latest_step)):
             found = self._manager.restore(self.latest_step, args=items)
         state = TrainState(
             step=found.optimizer["step"],
