@@ -16,6 +16,8 @@ from test_commands import refusal
 from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.logging import read_metrics
 
+pytestmark = pytest.mark.slow  # minutes: real studies, all networks
+
 CONFIG = """
 from conftest import TINY_OPTIONS, tiny_config
 from afiu_jax.study.config import base_study, benchmark, network

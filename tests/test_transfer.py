@@ -25,6 +25,8 @@ from afiu_jax.training.saved import transfer
 from afiu_jax.training.state import create_state, flatten
 from input_pipeline.sources import Spec, open_source
 
+pytestmark = pytest.mark.slow  # minutes: real studies, all networks
+
 
 def small(name: str) -> nnx.Module:
     return create_model(name, **NETWORKS[name].presets["small"])
