@@ -15,7 +15,7 @@ Variants
     ``:small``  what two CPU cores do in two hours, on composited bokeh and eight real photos. ``--config.data`` is the
                 folder with msra10k/ (train/ and val/, each with images/ and masks/) and cuhk/ (image/ and gt/);
                 ``--config.networks.u2netp.weights`` the work directory that
-                ``afiu import-weights --model u2netp --from u2netp.onnx --calibrate msra10k/val/images`` makes.
+                ``afiu import-weights --model u2netp --from u2netp.onnx --calibrate msra10k/train/images`` makes.
     ``:demo``   AFIU-small on generated scenes: ten minutes on two cores, no data needed.
 """
 
