@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
-from flax import nnx
 from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
 from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.errors import UserError
 from afiu_jax.maps import resize_map, to_8_bit, to_16_bit
-from afiu_jax.networks import create_model
+from afiu_jax.networks import abstract_model
 from afiu_jax.tiling import TILE, native_maps
 from afiu_jax.training.saved import filled_state
 from afiu_jax.training.state import graph_of
@@ -85,7 +84,7 @@ class Predictor:
         if "salient" in (trained, self.positive) and trained != self.positive:
             raise UserError(f"{self.path} marks what is {trained}, not {self.positive}: use other weights")
         name, options = saved.config["model"]["name"], saved.config["model"]["options"]
-        model = nnx.eval_shape(lambda: create_model(name, **options))
+        model = abstract_model(name, **options)
         self.sizes = model.sizes
         self.size: Size = size or saved.config["data"]["image_size"]
         if self.size != "native":

@@ -408,8 +408,7 @@ def test_twelve_megapixels_fit_into_two_gigabytes(size, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (3000, 4000, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "large.jpg")
     views = "map,overlay,cutout,side-by-side"
-    done = run_command(
-        "-m", "afiu_jax.cli", "predict", tmp_path / "large.jpg", "-o", tmp_path / "o", "--size", size, "--save", views
-    )
+    command = ("predict", tmp_path / "large.jpg", "-o", tmp_path / "o", "--size", size, "--save", views)
+    done = run_command("-m", "afiu_jax.cli", *command, timeout=900)
     assert done.returncode == 0, done.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 2e9

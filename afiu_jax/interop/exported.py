@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from afiu_jax.errors import UserError
 from afiu_jax.interop.layout import fitting, to_published
-from afiu_jax.networks import create_model
+from afiu_jax.networks import abstract_model
 from afiu_jax.training.saved import SavedModel
 
 _KEYS = {"network", "options", "task", "positive", "normalize", "antialias", "image_size"}
@@ -110,7 +110,10 @@ def read_exported(path: Path) -> SavedModel:
     except ValueError as error:
         raise UserError(f"the metadata of {path} cannot be read: {error}") from error
     name, options = config["model"]["name"], config["model"]["options"]
-    abstract = nnx.eval_shape(lambda: create_model(name, **options))
+    try:
+        abstract = abstract_model(name, **options)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f"the options in {path} do not make a network {name}: {error}") from error
     values = fitting(abstract, name, arrays, str(path))
     statistics = {".".join(map(str, p)) for p, _ in nnx.to_flat_state(nnx.state(abstract, nnx.BatchStat))}
     return SavedModel(

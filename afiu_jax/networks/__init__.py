@@ -1,6 +1,7 @@
 """The networks, by name: ``create_model("afiu", rngs=nnx.Rngs(0), channels=32)``."""
 
 import inspect
+from functools import cache
 
 import jax
 from flax import nnx
@@ -29,7 +30,7 @@ NETWORKS: dict[str, type[nnx.Module]] = {
     "u2netp": U2NetP,
 }
 
-__all__ = ["NETWORKS", "Prediction", "create_model", "network_options"]
+__all__ = ["NETWORKS", "Prediction", "abstract_model", "create_model", "network_options"]
 
 
 def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.Module:
@@ -41,7 +42,7 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.M
         **options: the network's own options, see ``network_options``.
 
     Returns:
-        The network, in training mode. Traceable under ``nnx.eval_shape``, which gives the abstract network.
+        The network, in training mode. Traceable under ``nnx.eval_shape``; see ``abstract_model``.
 
     Raises:
         UserError: unknown name or option.
@@ -49,10 +50,24 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.M
     known = network_options(name)
     if unknown := sorted(set(options) - set(known)):
         raise UserError(f"network {name} has no option {', '.join(unknown)}; it has: {', '.join(known)}")
-    # A configuration that went through JSON has lists.
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    options = _without_lists(options)
     key = rngs.params() if rngs is not None else jax.random.key(0)
     return materialise(lambda streams: NETWORKS[name](**options, rngs=streams), key)
+
+
+def abstract_model(name: str, **options) -> nnx.Module:
+    """A network of shapes and dtypes without arrays; arguments and errors as of ``create_model``."""
+    return nnx.merge(*_abstract(name, **_without_lists(options)))
+
+
+@cache  # what reads weights and what uses them both ask for it, and it takes a third of a second
+def _abstract(name: str, **options) -> tuple[nnx.GraphDef, nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: create_model(name, **options)))
+
+
+def _without_lists(options: dict[str, object]) -> dict[str, object]:
+    """Options as the networks take them: a configuration that went through JSON has lists."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
 def network_options(name: str) -> dict[str, object]:

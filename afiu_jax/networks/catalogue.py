@@ -1,11 +1,10 @@
 """``afiu models``: the networks side by side."""
 
-from flax import nnx
 from rich.console import Group
 from rich.table import Table
 
 from afiu_jax.layers import count_parameters
-from afiu_jax.networks import NETWORKS, create_model
+from afiu_jax.networks import NETWORKS, abstract_model
 from afiu_jax.networks.program import multiply_adds
 from afiu_jax.networks.published import PUBLISHED
 
@@ -20,7 +19,7 @@ def networks_table() -> Group:
     networks.add_column("takes heights and widths")
     weights = Table("network", "takes", title="afiu import-weights", title_justify="left")
     for name, network in NETWORKS.items():
-        model = nnx.eval_shape(lambda name=name: create_model(name))
+        model = abstract_model(name)
         side = min(network.sizes.nearest(_SIDE), key=lambda side: abs(side - _SIDE))
         cost = f"{multiply_adds(model, side) / 1e9:.1f}" + (f" at {side}" if side != _SIDE else "")
         published, sizes = PUBLISHED[name], str(network.sizes).removeprefix("heights and widths ")

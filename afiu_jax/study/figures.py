@@ -44,7 +44,7 @@ def difference_figure(results: Results, test: str) -> Figure | None:
                     axes.plot([found.low, found.high], [place, place], color=color, linewidth=2.2)
                 axes.plot(found.value, place, "o", color=color, markersize=5)
             score = column(metric)
-            axes.set(xlabel=f"{score.label} minus scratch's ({'left' if score.lower else 'right'} is better)")
+            axes.set(xlabel=f"{score.label} minus scratch's\n({'left' if score.lower else 'right'} is better)")
             axes.grid(visible=False, axis="y")
             axes.margins(x=0.08)
             axes.ticklabel_format(axis="x", style="plain", useOffset=False)

@@ -25,7 +25,7 @@ from afiu_jax.evaluation import score_batches
 from afiu_jax.interop.backbone import load_backbone
 from afiu_jax.losses import LOSSES
 from afiu_jax.maps import to_8_bit
-from afiu_jax.networks import NETWORKS, create_model
+from afiu_jax.networks import NETWORKS, abstract_model, create_model
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.config import Resolved, differences, num_steps, resolve, steps_per_epoch
 from afiu_jax.training.finetuning import frozen_part
@@ -82,7 +82,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
     name, options = config["model"]["name"], config["model"]["options"]
     _check_sizes(config)
-    abstract = _abstract_model(name, options)
+    abstract = _require_network(name, options)
     train, val = _open_data(config, console)
     # What a resumed run may not change either: where it began, and how many records its order was drawn from.
     config["init_from"] = recorded_start(init_from)
@@ -266,10 +266,10 @@ def _check_workdir(workdir: Path, config: Resolved) -> None:
         )
 
 
-def _abstract_model(name: str, options: dict) -> nnx.Module:
+def _require_network(name: str, options: dict) -> nnx.Module:
     """The network without weights, to find at once what it does not accept."""
     try:
-        return nnx.eval_shape(lambda: create_model(name, **options))
+        return abstract_model(name, **options)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"model.options do not make a network: {' '.join(str(error).split())}") from error
 
