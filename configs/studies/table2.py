@@ -12,8 +12,8 @@ Time: not run at this size. Data: ``afiu data prepare duts``, ``cuhk_defocus`` a
 Departures: three seeds, all of them reported, where the paper selects the best result.
 
 Variants
-    ``:small``  what two CPU cores do in three to four hours, on composited bokeh and eight real photos. ``--config.data`` is the
-                folder with msra10k/ (train/ and val/, each with images/ and masks/) and cuhk/ (image/ and gt/);
+    ``:small``  what two CPU cores do in three to four hours, on composited bokeh and eight real photos.
+                ``--config.data`` is the folder with msra10k/ (train/ and val/, each with images/ and masks/) and cuhk/ (image/ and gt/);
                 ``--config.networks.u2netp.weights`` the work directory that
                 ``afiu import-weights --model u2netp --from u2netp.onnx --calibrate msra10k/train/images`` makes.
     ``:demo``   AFIU-small on generated scenes: ten minutes on two cores, no data needed.
