@@ -13,7 +13,8 @@ Departures: three seeds, all of them reported, where the paper selects the best 
 
 Variants
     ``:small``  what two CPU cores do in three to four hours, on composited bokeh and eight real photos.
-                ``--config.data`` is the folder with msra10k/ (train/ and val/, each with images/ and masks/) and cuhk/ (image/ and gt/);
+                ``--config.data`` is the folder with msra10k/ (train/ and val/, each with images/ and masks/) and cuhk/
+                (image/ and gt/);
                 ``--config.networks.u2netp.weights`` the work directory that
                 ``afiu import-weights --model u2netp --from u2netp.onnx --calibrate msra10k/train/images`` makes.
     ``:demo``   AFIU-small on generated scenes: ten minutes on two cores, no data needed.
