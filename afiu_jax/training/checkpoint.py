@@ -26,14 +26,22 @@ from afiu_jax.errors import UserError
 from afiu_jax.training.config import Resolved
 from afiu_jax.training.saved import SavedModel
 from afiu_jax.training.state import TrainState, flatten, unflatten
+from afiu_jax.workdir import Hold
 
 _PACKAGES = ("afiu-jax", "jax", "flax", "optax", "orbax-checkpoint")
 
 
 class Checkpoints:
-    """The checkpoints of one work directory; a context manager that waits for what is still being written."""
+    """The checkpoints of one work directory; a context manager that waits for what is still being written.
 
-    def __init__(self, workdir: Path, keep_last: int):
+    Args:
+        workdir: the run's folder.
+        keep_last: how many are kept beside the best.
+        hold: this process's hold of the folder; nothing is written into a folder that is another's by now.
+    """
+
+    def __init__(self, workdir: Path, keep_last: int, hold: Hold):
+        self._hold = hold
         policy = AnyPreservationPolicy(
             [
                 LatestN(keep_last),
@@ -71,7 +79,12 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, config: Resolved, scores: dict[str, float] | None) -> None:
-        """Starts writing a checkpoint; a step that is already there is left alone."""
+        """Starts writing a checkpoint; a step that is already there is left alone.
+
+        Raises:
+            UserError: the work directory was deleted or moved meanwhile.
+        """
+        self._hold.require()
         step = int(state.step)
         if step in self._manager.all_steps():
             return
@@ -125,6 +138,11 @@ def find_checkpoint(path: str | Path) -> Path:
         raise UserError(f"no checkpoint in {path} ({there}): name a run's work directory or one checkpoints/<step>")
     scored = [(scores["mae"], step) for step in steps if (scores := _meta(folder / str(step))["scores"])]
     return folder / str(min(scored)[1] if scored else steps[-1])
+
+
+def whole_steps(workdir: Path) -> list[int]:
+    """Steps of the checkpoints that were written to their end, in order."""
+    return sorted(int(path.name) for path in _folder(workdir).glob("*") if _is_step(path))
 
 
 def has_checkpoints(workdir: Path, step: int | None = None) -> bool:
