@@ -119,7 +119,9 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         _check_workdir(workdir, config)  # once more: a run may have ended here in between
         position = 0
         if checkpoints.latest_step is not None:
-            state, position = checkpoints.restore(state)
+            state, position, damaged = checkpoints.restore(state)
+            for line in damaged:
+                console.print(f"warning: {line}", style="yellow")
             console.print(f"resumed at step {position} of {steps}")
         if position >= steps:
             console.print(f"nothing to do: {workdir} is at step {position} of {steps}")
