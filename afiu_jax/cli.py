@@ -254,6 +254,26 @@ def prepare_data(
     print(prepare(name, manual_dir, data_dir))
 
 
+@data_app.command("check")
+def check_data(
+    data: Annotated[str, typer.Option(help="folder, scenes, bokeh or a TFDS name.")],
+    path: Annotated[str | None, typer.Option(help="The folder, or the TFDS data folder.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Part of the data; several are compared.")] = None,
+    white: Annotated[str | None, typer.Option(help="What 255 marks in the masks: salient, blur or focus.")] = None,
+    images_dir: Annotated[str, typer.Option(help="The images' folder, for folder data.")] = "images",
+    masks_dir: Annotated[str, typer.Option(help="The masks' folder, for folder data.")] = "masks",
+    source: Annotated[str, typer.Option(help="What bokeh composites from.")] = "folder",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything that was found there.")] = None,
+) -> None:
+    """Reads whole data: what cannot be used, sizes, masks, polarity, photos that are there twice. Status 1: any."""
+    from afiu_jax.commands.check import check
+    from input_pipeline.sources import Spec
+
+    spec = Spec(data, path, None, white, images_dir, masks_dir, source)
+    if check(spec, split or [], json_file):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Runs the command; a wrong request is answered in one line, with exit status 2."""
     # Importing JAX and tracing make millions of objects that stay. At the usual threshold of 700, looking for garbage

@@ -24,10 +24,13 @@ def progress(items: Iterable[Item], description: str, total: int | None = None) 
 
 
 def quiet_orbax() -> None:
-    """Silences Orbax, which reports every file that it writes; warnings of all others stay."""
+    """Silences Orbax, which reports every file that it writes; warnings of all others stay.
+
+    So does what it logs of errors, with tracebacks of many lines: it raises them, too, and here they become one line.
+    """
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(_not_orbax)
 
 
 def _not_orbax(record: python_logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname or record.levelno >= python_logging.ERROR
+    return "orbax" not in record.pathname or record.levelno >= python_logging.CRITICAL

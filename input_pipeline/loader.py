@@ -23,14 +23,16 @@ class Batch(TypedDict):
     Attributes:
         image: normalised, see ``transforms.normalize``.
         mask: 0 or 1; 1 is the task's target.
-        weight: 1 for records, 0 for the padding of a last batch.
+        weight: 1 for records, 0 for the padding of a last batch and for what stands in for a record.
         id: the records' ids.
+        skipped: for each record that could not be read, why; another one stands in for it.
     """
 
     image: Float32[np.ndarray, "b h w 3"]
     mask: Float32[np.ndarray, "b h w 1"]
     weight: Float32[np.ndarray, " b"]
     id: list[str]
+    skipped: list[str]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class Preparation:
         """The float arrays of one record."""
         image = np.ascontiguousarray(normalize(record["image"], self.normalize))
         mask = np.ascontiguousarray(binarize(record["mask"]))
-        return {"image": image, "mask": mask, "weight": np.float32(1), "id": record["id"]}
+        reason = record.get("stands_in_for")
+        weight = np.float32(0 if reason else 1)
+        return {"image": image, "mask": mask, "weight": weight, "id": record["id"], "skipped": reason}
 
 
 def train_batches(
@@ -116,7 +120,8 @@ def eval_batches(source: Source, preparation: Preparation, *, batch_size: int, w
 
 def _stack(records: list[dict]) -> Batch:
     arrays = {key: np.stack([r[key] for r in records]) for key in ("image", "mask", "weight")}
-    return {**arrays, "id": [r["id"] for r in records]}
+    skipped = [r["skipped"] for r in records if r["skipped"]]
+    return {**arrays, "id": [r["id"] for r in records], "skipped": skipped}
 
 
 def _pad(batch: Batch, batch_size: int) -> Batch:
@@ -127,4 +132,5 @@ def _pad(batch: Batch, batch_size: int) -> Batch:
     return {
         **{key: np.pad(batch[key], widths(batch[key])) for key in ("image", "mask", "weight")},
         "id": batch["id"] + [""] * missing,
+        "skipped": batch["skipped"],
     }

@@ -35,8 +35,20 @@ def to_8_bit(picture: Image.Image) -> Image.Image:
 
 
 def pixels(picture: Image.Image, mode: str) -> UInt8[np.ndarray, "h w *channels"]:
-    """``RGB`` as ``[h, w, 3]``, ``L`` as ``[h, w]``, 0–255, of a picture of any mode; transparency is dropped."""
+    """``RGB`` as ``[h, w, 3]``, ``L`` as ``[h, w]``, 0–255, of a picture of 8 or 16 bits; transparency is dropped.
+
+    Raises:
+        ValueError: numbers of 32 bits, whose range nothing tells, and which Pillow would clip at 255.
+    """
+    if picture.mode in ("I", "F"):
+        raise ValueError("it holds numbers of 32 bits, whose range nothing tells; save it with 8 or 16")
     return np.array(to_8_bit(picture).convert(mode))
+
+
+def mask_pixels(picture: Image.Image) -> tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w 3"]]:
+    """A mask as ``pixels`` gives it, and with the colours that it should not have; decoded once."""
+    picture.load()
+    return pixels(picture, "L"), pixels(picture, "RGB")
 
 
 def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:

@@ -4,7 +4,7 @@ A source is random access: ``len(source)`` records, ``source[i]`` decodes one. T
 same record, so that the order of training is decided by the loader alone.
 """
 
-from typing import Literal, Protocol, TypedDict, runtime_checkable
+from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,11 +20,13 @@ class Record(TypedDict):
         image: RGB, 0–255.
         mask: 0–255; 255 marks ``source.white``. Not necessarily binary: the loader thresholds at 128 after resizing.
         id: unique inside its source and stable between runs; the file's stem where there is a file.
+        stands_in_for: why the record that was asked for cannot be read; only where this is another one.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
     mask: UInt8[np.ndarray, "h w"]
     id: str
+    stands_in_for: NotRequired[str]
 
 
 @runtime_checkable

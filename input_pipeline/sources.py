@@ -24,6 +24,7 @@ from input_pipeline.bokeh import RADIUS, Bokeh
 from input_pipeline.folder import Folder
 from input_pipeline.records import DataError, Meaning, Record, Source
 from input_pipeline.scenes import Scenes
+from input_pipeline.skipping import Faults, Skipping
 from input_pipeline.tfds_source import open_tfds
 
 
@@ -52,33 +53,56 @@ class Spec:
     radius: tuple[float, float] | list[float] = RADIUS
 
 
-def open_source(spec: Spec, positive: Meaning, *, seed: int = 0) -> Source:
+def open_source(spec: Spec, positive: Meaning, *, seed: int = 0, faults: Faults | None = None) -> Source:
     """Opens and checks a data set; in the masks of what it returns, 255 is ``positive``.
 
     Args:
         spec: which data.
         positive: the task's target.
         seed: of what is generated: scenes, bokeh.
+        faults: where what cannot be used is noted and left out, see ``skipping``; None: it is an error.
 
     Raises:
         DataError: bad data (see ``folder.Folder`` and ``tfds_source.open_tfds``), a slice that leaves nothing, or
             masks that cannot serve the task, such as salient objects for ``positive = "blur"``.
     """
-    for meaning, what in ((spec.white, "white"), (positive, "task.positive")):
-        if meaning is not None and meaning not in get_args(Meaning):
-            raise DataError(f"{what} is {meaning!r}; it says what 255 marks: {', '.join(get_args(Meaning))}")
-    split, start, stop = _parse_split(spec.split)
-    source = _open(replace(spec, split=split), positive, seed)
+    _require_meanings(spec, positive)
+    source, indices = _part(spec, positive, seed, faults)
     flip = source.white != positive
     if flip and "salient" in (source.white, positive):
         raise DataError(
             f"the masks of {describe(spec)} mark {source.white}, the task wants {positive}: name bokeh composites "
             "blur from salient masks; white=blur or white=focus corrects a wrong declaration"
         )
+    view = View(source, indices, positive, flip)
+    return view if faults is None else Skipping(view)
+
+
+def open_declared(spec: Spec, *, faults: Faults | None = None) -> Source:
+    """Opens a data set with its masks as they are; a record that cannot be read is an error when it is asked for.
+
+    Arguments and errors as of ``open_source``.
+    """
+    positive = spec.white or "salient"
+    _require_meanings(spec, positive)
+    source, indices = _part(spec, positive, 0, faults)
+    return View(source, indices, source.white, False)
+
+
+def _require_meanings(spec: Spec, positive: Meaning) -> None:
+    for meaning, what in ((spec.white, "white"), (positive, "task.positive")):
+        if meaning is not None and meaning not in get_args(Meaning):
+            raise DataError(f"{what} is {meaning!r}; it says what 255 marks: {', '.join(get_args(Meaning))}")
+
+
+def _part(spec: Spec, positive: Meaning, seed: int, faults: Faults | None) -> tuple[Source, range]:
+    """The source, and which of its records the specification means."""
+    split, start, stop = _parse_split(spec.split)
+    source = _open(replace(spec, split=split), positive, seed, faults)
     indices = range(len(source))[start(len(source)) : stop(len(source))]
     if not indices:
         raise DataError(f"{describe(spec)}: nothing is left of {len(source)} records after the slice")
-    return View(source, indices, positive, flip)
+    return source, indices
 
 
 def describe(spec: Spec) -> str:
@@ -125,13 +149,13 @@ def _laplacian(image: Shaped[np.ndarray, "h w 3"]) -> np.ndarray:
     return np.abs(around - 4 * grey[1:-1, 1:-1])
 
 
-def _open(spec: Spec, positive: Meaning, seed: int) -> Source:
+def _open(spec: Spec, positive: Meaning, seed: int, faults: Faults | None) -> Source:
     if spec.name == "scenes":
         return Scenes(white=positive, split=spec.split or "train", seed=seed)
     if spec.name == "bokeh":
         if spec.source == "bokeh":
             raise DataError("bokeh composites from a SOD source; source is folder, scenes or a TFDS name")
-        subjects = _open(replace(spec, name=spec.source), "salient", seed)
+        subjects = _open(replace(spec, name=spec.source), "salient", seed, faults)
         try:
             return Bokeh(subjects, seed=seed, radius=tuple(spec.radius))
         except ValueError as error:
@@ -140,7 +164,7 @@ def _open(spec: Spec, positive: Meaning, seed: int) -> Source:
         if not spec.path:
             raise DataError("data of name folder needs a path: the folder that holds images/ and masks/")
         root = f"{spec.path}/{spec.split}" if spec.split else spec.path
-        return Folder(root, spec.white or "salient", spec.images_dir, spec.masks_dir)
+        return Folder(root, spec.white or "salient", spec.images_dir, spec.masks_dir, faults)
     return open_tfds(spec.name, spec.split or "train", spec.path, spec.white)
 
 

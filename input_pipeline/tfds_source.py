@@ -5,15 +5,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from jaxtyping import UInt8
 from PIL import Image
 
 from input_pipeline.builders import BUILDERS, builder_class
-from input_pipeline.pictures import pixels
+from input_pipeline.pictures import BROKEN, mask_pixels, pixels
 from input_pipeline.records import DataError, Meaning, Record
+from input_pipeline.suspicion import looks_swapped
 
 
 class TfdsSource:
@@ -38,15 +37,22 @@ class TfdsSource:
 
         Raises:
             IndexError: outside ``0 … len - 1``.
+            DataError: it cannot be decoded, its halves differ in size, or its mask looks like a photo.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside 0 … {len(self) - 1}")
         example = self._examples[index]
-        return Record(
-            image=_decode(example["image"], "RGB"),
-            mask=_decode(example["mask"], "L"),
-            id=example["id"].decode() if "id" in example else f"{index:06d}",
-        )
+        name = example["id"].decode() if "id" in example else f"{index:06d}"
+        try:
+            image = pixels(_open(example["image"]), "RGB")
+            mask, colours = mask_pixels(_open(example["mask"]))
+        except BROKEN as error:
+            raise DataError(f"cannot read record {name}: {error}; prepare the data set again") from error
+        if image.shape[:2] != mask.shape:
+            raise DataError(f"image and mask of record {name} differ in size: prepare the data set again")
+        if looks_swapped(image, colours):
+            raise DataError(f"the mask of record {name} looks like a photo: image and mask may be swapped")
+        return Record(image=image, mask=mask, id=name)
 
 
 def open_tfds(
@@ -121,6 +127,5 @@ def _prepared_folder(name: str, root: Path) -> Path:
     )
 
 
-def _decode(data: bytes, mode: str) -> UInt8[np.ndarray, "h w *channels"]:
-    with Image.open(io.BytesIO(data)) as image:
-        return pixels(image, mode)
+def _open(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))

@@ -48,6 +48,8 @@ def test_unknown_variant_and_configuration():
         ("model.options.rsu_heights", (2, 2), r"model.options.rsu_heights is \(2, 2\); it must be like"),
         ("loss.name", "l1", "unknown loss 'l1'; loss.name is auto or one of"),
         ("data.normalize", "zero", "data.normalize is 'zero'"),
+        ("data.on_error", "ignore", r"data.on_error is .ignore.; it is one of: stop, skip"),
+        ("train.nonfinite", "warn", r"train.nonfinite is .warn.; it is one of: stop, skip"),
         ("train.batch_size", 0, "train.batch_size is 0; it must be at least 1"),
         ("train.num_steps", -3, "train.num_steps is -3"),
         ("train.learning_rate", -1.0, "not negative"),

@@ -66,7 +66,7 @@ def standardized(record):
 
 def test_batches_have_the_network_s_shapes_and_types():
     for batch in stream(Noise(10, shape=(13, 21)), 3, batch_size=5, preparation=Preparation((7, 9))):
-        assert set(batch) == {"image", "mask", "weight", "id"}
+        assert set(batch) == {"image", "mask", "weight", "id", "skipped"}
         assert batch["image"].shape == (5, 7, 9, 3)
         assert batch["mask"].shape == (5, 7, 9, 1)
         assert batch["weight"].tolist() == [1.0] * 5

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +23,7 @@ from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.saved import transfer
 from afiu_jax.training.state import create_state, graph_of
-from afiu_jax.training.step import Report, make_train_step
+from afiu_jax.training.step import make_train_step
 from input_pipeline.prepare import prepare
 from input_pipeline.records import DataError
 from input_pipeline.scenes import Scenes
@@ -276,6 +275,7 @@ def test_what_is_not_a_checkpoint_of_ours_is_refused(sod_run, tmp_path):
     shutil.copytree(sod_run, copy)
     for meta in copy.glob("checkpoints/*/meta/metadata"):
         meta.write_text('{"scores": null, "config": {"model": {}}}')
+        (meta.parents[1] / "checksums.json").unlink()
     with pytest.raises(UserError, match="was not written by a version of this program"):
         load_model(copy)
     (copy / "config.json").write_text("{")
@@ -310,14 +310,6 @@ def prepare_as_ecssd(folder, data_dir):
     for name in ("images", "ground_truth_mask"):
         shutil.copytree(folder / name, manual / name)
     prepare("ecssd", manual, data_dir)
-
-
-def test_a_gradient_that_is_not_finite_stops_the_run_too():
-    run = loop.Run.__new__(loop.Run)
-    run.checkpoints = SimpleNamespace(latest_step=3)
-    run._require_finite(4, Report(jnp.ones(()), jnp.ones(())), ["a"])
-    with pytest.raises(UserError, match=r"the gradient of step 4 is inf on records a, b; the checkpoint of step 3"):
-        run._require_finite(4, Report(jnp.ones(()), jnp.full((), jnp.inf)), ["a", "b"])
 
 
 def test_records_and_beginning_of_a_run_may_not_change(sod_run, tmp_path):

@@ -23,6 +23,7 @@ from afiu_jax.training.config import load_config
 from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.saved import transfer
 from afiu_jax.training.state import create_state, flatten
+from afiu_jax.workdir import sole_use
 from input_pipeline.sources import Spec, open_source
 
 pytestmark = pytest.mark.slow  # minutes: real studies, all networks
@@ -44,7 +45,7 @@ def test_every_array_is_transferred(name, tmp_path):
     for variable in variables:
         variable.set_value(jnp.asarray(random.random(variable.shape, np.float32)))
     expected = {key: np.asarray(value) for key, value in arrays(model).items()}
-    with Checkpoints(tmp_path, keep_last=1) as checkpoints:
+    with sole_use(tmp_path) as hold, Checkpoints(tmp_path, 1, hold) as checkpoints:
         checkpoints.save(create_state(model, optax.identity()), published_config(name, "small"), None)
         checkpoints.wait()
     for variable in variables:

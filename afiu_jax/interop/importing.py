@@ -21,6 +21,7 @@ from afiu_jax.networks.published import PUBLISHED
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.config import Resolved, base_config, resolve
 from afiu_jax.training.state import create_state
+from afiu_jax.workdir import sole_use
 from input_pipeline.loader import Preparation
 from input_pipeline.photos import Photos
 
@@ -118,7 +119,8 @@ def _common_name(keys: list[str]) -> str:
 
 def _write(out: Path, model: nnx.Module, config: Resolved) -> None:
     # Step 0 of a run that has no optimiser.
-    with Checkpoints(out, keep_last=1) as checkpoints:
+    folder = out.expanduser().absolute()
+    with sole_use(folder, advice="name another --out") as hold, Checkpoints(folder, 1, hold) as checkpoints:
         checkpoints.save(create_state(model, optax.identity()), config, None)
         checkpoints.wait()
 

@@ -1,9 +1,6 @@
 """``afiu study``: runs what is not done of a study, then reports on what there is."""
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -23,6 +20,7 @@ from afiu_jax.study.scheduler import Outcome, Scheduler, devices, is_done
 from afiu_jax.study.tables import paper_table
 from afiu_jax.training.config import differences
 from afiu_jax.training.loop import recorded_start
+from afiu_jax.workdir import sole_use
 from input_pipeline.sources import Spec, open_source
 
 MAY_CHANGE = ("data.test.", "data.workers", "eval.batch_size", "logging.", "checkpoint.")
@@ -77,13 +75,13 @@ def run_study(
 
 
 def _run(grid: Grid, todo: Sequence[Job], selected: int, console: Console) -> Outcome:
-    with _alone(grid.folder) as lock:
+    with sole_use(grid.folder, "afiu study", "pass --report-only") as hold:
         _check_data(grid, todo)
         for data in grid.data:
             data.write()
         slots = devices()
         console.print(f"{len(todo)} of {selected} runs to do, {len(slots)} at a time, in {grid.folder}")
-        return Scheduler(grid, slots, console, lock)(todo)
+        return Scheduler(grid, slots, console, hold.descriptor)(todo)
 
 
 def _check_folder(grid: Grid) -> None:
@@ -124,18 +122,3 @@ def _check_data(grid: Grid, todo: Sequence[Job]) -> None:
     for fields, positive in {str(pair): pair for pair in used}.values():
         if fields["path"] not in made:
             open_source(Spec(**fields), positive)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[int]:
-    """Holds the study's folder for this process and those that it starts, which inherit the open file that it gives."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another afiu study is at work in {folder}: wait, or pass --report-only") from None
-        yield lock
-    finally:
-        os.close(lock)

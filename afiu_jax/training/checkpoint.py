@@ -9,7 +9,7 @@
 ``meta``        resolved configuration, validation scores, versions
 ==============  ============================================================================================
 
-The last checkpoints are kept, and the best by validation MAE.
+The last checkpoints are kept, and the best by validation MAE. ``checksums.json`` beside the items is written last.
 """
 
 from collections.abc import Iterator
@@ -23,17 +23,26 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from afiu_jax.errors import UserError
+from afiu_jax.training.checksums import damage, seal
 from afiu_jax.training.config import Resolved
 from afiu_jax.training.saved import SavedModel
 from afiu_jax.training.state import TrainState, flatten, unflatten
+from afiu_jax.workdir import Hold
 
 _PACKAGES = ("afiu-jax", "jax", "flax", "optax", "orbax-checkpoint")
 
 
 class Checkpoints:
-    """The checkpoints of one work directory; a context manager that waits for what is still being written."""
+    """The checkpoints of one work directory; a context manager that waits for what is still being written.
 
-    def __init__(self, workdir: Path, keep_last: int):
+    Args:
+        workdir: the run's folder.
+        keep_last: how many are kept beside the best.
+        hold: this process's hold of the folder; nothing is written into a folder that is another's by now.
+    """
+
+    def __init__(self, workdir: Path, keep_last: int, hold: Hold):
+        self._hold = hold
         policy = AnyPreservationPolicy(
             [
                 LatestN(keep_last),
@@ -54,16 +63,23 @@ class Checkpoints:
         )
         # Orbax wants an absolute path.
         self._manager = ocp.CheckpointManager(_folder(workdir).absolute(), options=options)
+        self._unsealed: int | None = None  # the step that is being written, which has no checksums yet
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_) -> None:
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
         self._manager.wait_until_finished()
+        if self._unsealed is not None:
+            seal(Path(self._manager.directory) / str(self._unsealed))
+            self._unsealed = None
 
     @property
     def latest_step(self) -> int | None:
@@ -71,7 +87,13 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, config: Resolved, scores: dict[str, float] | None) -> None:
-        """Starts writing a checkpoint; a step that is already there is left alone."""
+        """Starts writing a checkpoint; a step that is already there is left alone.
+
+        Raises:
+            UserError: the work directory was deleted or moved meanwhile.
+        """
+        self._hold.require()
+        self.wait()  # as Orbax would; the one before gets its checksums
         step = int(state.step)
         if step in self._manager.all_steps():
             return
@@ -83,14 +105,31 @@ class Checkpoints:
             data=ocp.args.JsonSave({"position": step}),
             meta=ocp.args.JsonSave(meta),
         )
-        self._manager.save(step, args=items, metrics=scores)
+        if self._manager.save(step, args=items, metrics=scores) and jax.process_index() == 0:
+            self._unsealed = step
 
-    def restore(self, like: TrainState) -> tuple[TrainState, int]:
-        """The last checkpoint as a state like ``like``, and its position in the data.
+    def restore(self, like: TrainState) -> tuple[TrainState, int, list[str]]:
+        """The last checkpoint that is whole as a state like ``like``, its position in the data, and lines to show.
+
+        Damaged ones after it are moved into ``WORKDIR/damaged``, since the run will write these steps again; a line
+        says so of each. If all are damaged, none is moved.
 
         Raises:
-            UserError: a damaged checkpoint.
+            UserError: damaged checkpoints, and no other.
         """
+        folder, damaged = Path(self._manager.directory), {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state, position = self._restore(step, like)
+            except UserError as error:
+                damaged[step] = error
+                continue
+            lines = [f"{error}: moved to {_move_away(folder / str(bad))}" for bad, error in damaged.items()]
+            self._manager.reload()
+            return state, position, lines
+        raise next(iter(damaged.values()))
+
+    def _restore(self, step: int, like: TrainState) -> tuple[TrainState, int]:
         model = {"params": flatten(like.params), "batch_stats": flatten(like.batch_stats)}
         optimizer = {"step": like.step, **flatten(like.opt_state)}
         items = ocp.args.Composite(
@@ -98,8 +137,8 @@ class Checkpoints:
             optimizer=ocp.args.StandardRestore(jax.tree.map(_abstract, optimizer)),
             data=ocp.args.JsonRestore(),
         )
-        with _reading(Path(self._manager.directory) / str(self.latest_step)):
-            found = self._manager.restore(self.latest_step, args=items)
+        with _reading(Path(self._manager.directory) / str(step)):
+            found = self._manager.restore(step, args=items)
         state = TrainState(
             step=found.optimizer["step"],
             params=unflatten(found.model["params"], like.params),
@@ -127,6 +166,11 @@ def find_checkpoint(path: str | Path) -> Path:
     return folder / str(min(scored)[1] if scored else steps[-1])
 
 
+def whole_steps(workdir: Path) -> list[int]:
+    """Steps of the checkpoints that were written to their end, in order."""
+    return sorted(int(path.name) for path in _folder(workdir).glob("*") if _is_step(path))
+
+
 def has_checkpoints(workdir: Path, step: int | None = None) -> bool:
     """Whether a work directory has a whole checkpoint, from which its run would resume; one of that step, if given."""
     return any(_is_step(path) for path in _folder(workdir).glob("*" if step is None else str(step)))
@@ -144,7 +188,10 @@ def load_model(path: str | Path) -> SavedModel:
         raise UserError(f"{found} was not written by a version of this program that this one can read")
     handlers = {"model": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     options = ocp.CheckpointManagerOptions(read_only=True)
-    with _reading(found), ocp.CheckpointManager(found.parent, options=options, item_handlers=handlers) as manager:
+    with (
+        _reading(found, "model", "meta"),
+        ocp.CheckpointManager(found.parent, options=options, item_handlers=handlers) as manager,
+    ):
         shapes = jax.tree.map(_abstract, manager.item_metadata(step)["model"])
         items = ocp.args.Composite(model=ocp.args.StandardRestore(shapes), meta=ocp.args.JsonRestore())
         restored = manager.restore(step, args=items)
@@ -153,16 +200,29 @@ def load_model(path: str | Path) -> SavedModel:
 
 
 @contextmanager
-def _reading(step_folder: Path) -> Iterator[None]:
-    """Says in one line which checkpoint is damaged; Orbax has many errors for that, all of many lines."""
+def _reading(step_folder: Path, *items: str) -> Iterator[None]:
+    """Says in one line which checkpoint is damaged: by its checksums, or by Orbax, whose errors have many lines."""
     try:
+        if found := damage(step_folder, *items):
+            raise ValueError(found)
         yield
-    except (ValueError, KeyError, OSError) as error:
-        why = " ".join(str(error).split())[:_WHY]
+    except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
+        text = " ".join(str(error).split())
+        why = text if len(text) <= _WHY else f"{text[:_WHY]} …"
         raise UserError(
-            f"the checkpoint {step_folder} cannot be read ({why} …): it is damaged; move it away, and what others "
+            f"the checkpoint {step_folder} cannot be read ({why}): it is damaged; move it away, and what others "
             "there are will be used"
         ) from error
+
+
+def _move_away(step_folder: Path) -> Path:
+    """Moves a damaged checkpoint out of the way of the run."""
+    folder = step_folder.parents[1] / "damaged"
+    folder.mkdir(exist_ok=True)
+    place, number = folder / step_folder.name, 1
+    while place.exists():
+        place, number = folder / f"{step_folder.name}-{number}", number + 1
+    return step_folder.rename(place)
 
 
 _WHY = 120  # letters of an error of Orbax that are shown
@@ -178,7 +238,7 @@ def _folder(workdir: Path) -> Path:
 
 
 def _meta(step_folder: Path) -> dict:
-    with _reading(step_folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+    with _reading(step_folder, "meta"), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         return checkpointer.restore(step_folder / "meta")
 
 

@@ -23,7 +23,7 @@ Resolved = dict
 """A resolved configuration: nested dictionaries of numbers, strings, lists and None."""
 
 MAY_CHANGE = (
-    *("train.num_steps", "train.num_epochs", "train.statistics_batches"),
+    *("train.num_steps", "train.num_epochs", "train.statistics_batches", "train.nonfinite"),
     *("eval.", "logging.", "checkpoint.", "data.workers", "data.test."),
 )
 """What may differ when a run resumes: prefixes of keys. Paths of data may, too: they name the same data elsewhere."""
@@ -58,6 +58,7 @@ def base_config() -> ConfigDict:
                 "rotation": 0.0,  # largest angle of a random rotation, in degrees
                 "random_crop": 0,  # side of a random square of the resized image to train on; 0: all of it
                 "workers": 2,  # threads that decode images
+                "on_error": "stop",  # at data that cannot be used; or skip: go on without it
             },
             "train": {
                 "batch_size": 8,
@@ -74,6 +75,7 @@ def base_config() -> ConfigDict:
                 "decay_kernels_only": False,  # no decay of biases and of normalisation
                 "clip_value": 0.0,  # bound of every entry of the gradient; 0: none
                 "clip_norm": 0.0,  # bound of the gradient's norm; 0: none
+                "nonfinite": "stop",  # at a loss or gradient that is not finite; or skip: go on without that step
                 "freeze": "",  # encoder: the network's encoder keeps its weights and statistics
                 "layerwise_decay": 1.0,  # factor of the learning rate from one level of the encoder to the one before
                 "l2sp": 0.0,  # strength of the pull towards the weights with which the run begins; 0: none
@@ -249,6 +251,8 @@ def _check_numbers(data: dict) -> None:
         ("train.optimizer", ("adam", "sgd")),
         ("train.schedule", ("constant", "poly", "step")),
         ("train.freeze", ("", "encoder")),
+        ("train.nonfinite", ("stop", "skip")),
+        ("data.on_error", ("stop", "skip")),
     ):
         if flat[key] not in known:
             raise UserError(f"{key} is {flat[key]!r}; it is one of: {', '.join(known)}")

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+
+from afiu_jax.training.board import Board
 
 
 class MetricsLog:
@@ -27,8 +28,7 @@ class MetricsLog:
         path = workdir / "metrics.jsonl"
         _cut(path, start_step)
         self._file = path.open("a", encoding="utf-8")
-        folder = str(workdir / "tensorboard")
-        self._board = SummaryWriter(folder, purge_step=start_step + 1) if tensorboard else None
+        self._board = Board(workdir / "tensorboard", start_step) if tensorboard else None
 
     def scalars(self, step: int, **values: float) -> None:
         """Writes one line, at once."""
@@ -36,12 +36,17 @@ class MetricsLog:
         self._file.flush()
         if self._board:
             for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+                self._board.scalar(name, value, step)
+
+    def event(self, step: int, **values: str | list[str]) -> None:
+        """Writes one line on something that happened, at once; TensorBoard has no place for it."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
 
     def panel(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> None:
         """Shows a picture in TensorBoard."""
         if self._board:
-            self._board.add_image("validation", picture, step, dataformats="HWC")
+            self._board.picture("validation", picture, step)
 
     def close(self) -> None:
         """Flushes to disk."""

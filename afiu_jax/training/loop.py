@@ -29,6 +29,7 @@ from afiu_jax.networks import NETWORKS, abstract_model, create_model
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.config import Resolved, differences, num_steps, resolve, steps_per_epoch
 from afiu_jax.training.finetuning import frozen_part
+from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.logging import Clock, LiveLine, MetricsLog, write_json
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
@@ -36,10 +37,14 @@ from afiu_jax.training.saved import match, transfer
 from afiu_jax.training.signals import StopRequest
 from afiu_jax.training.state import TrainState, create_state, graph_of
 from afiu_jax.training.statistics import Statistics
-from afiu_jax.training.step import Report, TrainStep, make_predict_step, make_train_step
+from afiu_jax.training.step import TrainStep, make_predict_step, make_train_step
+from afiu_jax.training.summary import write_summary
+from afiu_jax.training.watch import Watch
 from afiu_jax.weights import is_shipped, load_weights
+from afiu_jax.workdir import sole_use
 from input_pipeline.loader import Batch, Preparation, eval_batches, train_batches
 from input_pipeline.records import Source
+from input_pipeline.skipping import Faults
 from input_pipeline.sources import Spec, describe, looks_inverted, open_source
 from input_pipeline.transforms import Augment, resize
 
@@ -73,8 +78,8 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         How the run ended.
 
     Raises:
-        UserError: a wrong configuration, a work directory of another configuration, a checkpoint that does not fit,
-            a loss that is not finite.
+        UserError: a wrong configuration, a work directory of another configuration, one in use or that cannot be
+            written, a full disk, a checkpoint that does not fit, a loss that is not finite.
         DataError: bad data.
     """
     enable_compilation_cache()
@@ -83,7 +88,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     name, options = config["model"]["name"], config["model"]["options"]
     _check_sizes(config)
     abstract = _require_network(name, options)
-    train, val = _open_data(config, console)
+    (train, val), left_out = _open_data(config, console)
     # What a resumed run may not change either: where it began, and how many records its order was drawn from.
     config["init_from"] = recorded_start(init_from)
     config["records"] = len(train)
@@ -104,29 +109,38 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         path = config["model"]["backbone_weights"]
         console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
 
-    workdir.mkdir(parents=True, exist_ok=True)
     optimizer = create_optimizer(config, steps_per_epoch(config))
     state = jax.device_put(create_state(model, optimizer), _replicated())
     frozen = frozen_part(config)
     graphs = {mode: graph_of(model, training=mode == "train", frozen=frozen) for mode in ("train", "use")}
     del model  # its arrays are the state's now, and a step gives their memory away
-    with Checkpoints(workdir, config["checkpoint"]["keep_last"]) as checkpoints:
+    keep_last = config["checkpoint"]["keep_last"]
+    with sole_use(workdir) as hold, naming_full_disk(workdir), Checkpoints(workdir, keep_last, hold) as checkpoints:
+        _check_workdir(workdir, config)  # once more: a run may have ended here in between
         position = 0
         if checkpoints.latest_step is not None:
-            state, position = checkpoints.restore(state)
+            state, position, damaged = checkpoints.restore(state)
+            for line in damaged:
+                console.print(f"warning: {line}", style="yellow")
             console.print(f"resumed at step {position} of {steps}")
         if position >= steps:
             console.print(f"nothing to do: {workdir} is at step {position} of {steps}")
             return Outcome(position, steps, None, None)
         write_json(workdir / "config.json", config)
         loss = LOSSES[config["loss"]["name"]]
-        train_step = make_train_step(graphs["train"], loss, optimizer, seed=config["seed"], frozen=frozen)
+        skip = config["train"]["nonfinite"] == "skip"
+        train_step = make_train_step(
+            graphs["train"], loss, optimizer, seed=config["seed"], frozen=frozen, skip_nonfinite=skip
+        )
         validation = Validation(val, config, make_predict_step(graphs["use"]))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
         try:
             renew = _renewal(Statistics(abstract, frozen), train, config)
             run = Run(config, console, train_step, renew, validation, checkpoints, log, steps)
-            return run(state, _train_batches(train, config, position), position)
+            outcome = run(state, _train_batches(train, config, position), position)
+            if found := write_summary(workdir, outcome.step, steps, left_out):
+                console.print(found, style="yellow")
+            return outcome
         finally:
             log.close()
 
@@ -156,36 +170,38 @@ class Run:
         batch_size, every = self.config["train"]["batch_size"], self._rhythm()
         line = LiveLine(self.num_steps, position, batch_size, self.config["records"], self.console)
         scores, unchecked, clock = None, None, Clock(position)
+        watch = Watch(self.config, self.checkpoints, self.log, self.console)
         try:
             with StopRequest() as stop:
                 for step in range(position + 1, self.num_steps + 1):
                     batch = next(batches)
                     state, report = self.train_step(state, *_on_devices(batch))
                     if unchecked:  # one step late, so that the devices never wait for the host
-                        self._require_finite(*unchecked)
+                        watch.finite(*unchecked)
+                    watch.missing(step, "train", batch["skipped"])
                     unchecked = (step, report, batch["id"])
                     last = step == self.num_steps or stop.signal is not None
                     line.advance(step)
                     if last or step % every["logging"] == 0 or step == position + 1:
-                        self._require_finite(*unchecked)
                         rate = clock.rate(step) * batch_size
-                        self.log.scalars(
-                            step,
-                            loss=float(report.loss),
-                            gradient_norm=float(report.gradient_norm),
-                            images_per_second=rate,
-                        )
-                        line.say(step, float(report.loss), rate)
+                        if watch.finite(*unchecked):
+                            self.log.scalars(
+                                step,
+                                loss=float(report.loss),
+                                gradient_norm=float(report.gradient_norm),
+                                images_per_second=rate,
+                            )
+                            line.say(step, float(report.loss), rate)
                     if step == self.num_steps or (step % every["eval"] == 0 and stop.signal is None):
-                        self._require_finite(*unchecked)
+                        watch.finite(*unchecked)
                         clock.pause()
                         # Training goes on with these, as a run does that resumes here; no gradient depends on them.
                         state = self.renew_statistics(state)
-                        scores = self._validate(state, step)
+                        scores = self._validate(state, step, watch)
                         self.checkpoints.save(state, self.config, scores)
                         clock.resume()
                     elif last or step % every["checkpoint"] == 0:
-                        self._require_finite(*unchecked)
+                        watch.finite(*unchecked)
                         self.checkpoints.save(state, self.config, None)
                     if last:
                         break
@@ -200,36 +216,32 @@ class Run:
     def _rhythm(self) -> dict[str, int]:
         return {name: self.config[name]["every_steps"] for name in ("logging", "eval", "checkpoint")}
 
-    def _validate(self, state: TrainState, step: int) -> dict[str, float]:
+    def _validate(self, state: TrainState, step: int, watch: Watch) -> dict[str, float]:
         scores = self.validation.scores(state)
+        watch.missing(step, "val", self.validation.skipped)
         self.log.scalars(step, **{f"val_{name}": value for name, value in scores.items()})
         if self.config["logging"]["tensorboard"] and self.config["logging"]["panels"]:
             self.log.panel(step, self.validation.panel(state))
         self.console.print(f"step {step}: validation MAE {scores['mae']:.4f}, max F {scores['max_f']:.4f}")
         return scores
 
-    def _require_finite(self, step: int, report: Report, ids: list[str]) -> None:
-        for what, value in (("loss", float(report.loss)), ("gradient", float(report.gradient_norm))):
-            if np.isfinite(value):
-                continue
-            kept = self.checkpoints.latest_step
-            saved = f"the checkpoint of step {kept} is kept" if kept is not None else "no checkpoint was written yet"
-            raise UserError(
-                f"the {what} of step {step} is {value} on records {', '.join(ids)}; {saved}: "
-                "look at these records, or lower train.learning_rate"
-            )
-
 
 class Validation:
-    """Scores and pictures of the validation data at the network's size."""
+    """Scores and pictures of the validation data at the network's size.
+
+    Attributes:
+        skipped: why records could not be read, of those that the last scores leave out.
+    """
 
     def __init__(self, source: Source, config: Resolved, predict_step):
         self.source, self.config, self.predict_step = source, config, predict_step
         self.preparation = Preparation.of(config["data"])
+        self.skipped: list[str] = []
 
     def scores(self, state: TrainState) -> dict[str, float]:
         """``mae`` and ``max_f`` over all of the data."""
         predict = partial(self.predict_step, state.params, state.batch_stats)
+        self.skipped = []
         return score_batches(predict, self._batches())
 
     def panel(self, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
@@ -245,7 +257,9 @@ class Validation:
 
     def _batches(self) -> Iterator[Batch]:
         size, workers = self.config["eval"]["batch_size"], self.config["data"]["workers"]
-        return eval_batches(self.source, self.preparation, batch_size=size, workers=workers)
+        for batch in eval_batches(self.source, self.preparation, batch_size=size, workers=workers):
+            self.skipped += batch["skipped"]
+            yield batch
 
 
 def _check_workdir(workdir: Path, config: Resolved) -> None:
@@ -290,12 +304,17 @@ def _check_sizes(config: Resolved) -> None:
         )
 
 
-def _open_data(config: Resolved, console: Console) -> tuple[Source, Source]:
-    positive, sources = config["task"]["positive"], []
-    for part in ("train", "val"):
+def _open_data(config: Resolved, console: Console) -> tuple[list[Source], dict[str, Faults]]:
+    """Data to train and to validate on, and what was left out of each."""
+    positive, sources, skip = config["task"]["positive"], [], config["data"]["on_error"] == "skip"
+    left_out = {"train": {}, "val": {}}
+    for part, faults in left_out.items():
         spec = Spec(**config["data"][part])
-        source = open_source(spec, positive, seed=config["seed"])
+        source = open_source(spec, positive, seed=config["seed"], faults=faults if skip else None)
         console.print(f"{part}: {describe(spec)}, {len(source)} images; 1 = {positive}")
+        if faults:
+            example = next(iter(faults.values()))
+            console.print(f"warning: {len(faults)} left out of data.{part}, for instance: {example}", style="yellow")
         if looks_inverted(source):
             console.print(
                 f"warning: the masks of {describe(spec)} look inverted: what they call blurred is sharper than "
@@ -303,7 +322,7 @@ def _open_data(config: Resolved, console: Console) -> tuple[Source, Source]:
                 style="yellow",
             )
         sources.append(source)
-    return tuple(sources)
+    return sources, left_out
 
 
 def _check_start(old: Resolved, new: Resolved, console: Console) -> None:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from jaxtyping import Array, Float
@@ -42,10 +43,12 @@ def make_train_step(
     *,
     seed: int = 0,
     frozen: Frozen = nothing_frozen,
+    skip_nonfinite: bool = False,
 ) -> TrainStep:
     """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one.
 
     ``seed`` and the number of the step decide what dropout drops; of what is ``frozen`` no gradient is computed.
+    With ``skip_nonfinite``, a step whose loss or gradient is not finite changes nothing but the number of the step.
     """
 
     @partial(jax.jit, donate_argnums=0)
@@ -60,7 +63,13 @@ def make_train_step(
         (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), Report(value, optax.tree.norm(gradients))
+        report = Report(value, optax.tree.norm(gradients))
+        following = TrainState(state.step + 1, params, batch_stats, opt_state)
+        if skip_nonfinite:
+            good = jnp.isfinite(report.loss) & jnp.isfinite(report.gradient_norm)
+            unchanged = state.replace(step=state.step + 1)
+            following = jax.tree.map(partial(jnp.where, good), following, unchanged)
+        return following, report
 
     return train_step
 

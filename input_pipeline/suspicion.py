@@ -1,0 +1,32 @@
+"""Signs in the pixels that a pair is not what it is taken for."""
+
+import numpy as np
+from jaxtyping import UInt8
+
+_COLOURED = 48  # levels between the channels of a pixel; what JPEG does to grey stays below
+_EXTREME = 24  # levels from black or white that count as black or white
+
+
+def looks_swapped(image: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Whether the photo seems to stand where the mask should.
+
+    Either the mask has colours, which no mask has; or the image is black and white all over and the mask is not.
+
+    Args:
+        image: what should be the photo.
+        mask: what should be the mask, with its colours if it has any.
+    """
+    coloured = np.ptp(mask, axis=-1) > _COLOURED
+    if coloured.mean() > 0.02:
+        return True
+    return _two_valued(image) > 0.98 and _two_valued(mask) < 0.5
+
+
+def looks_unscaled(mask: UInt8[np.ndarray, "h w"]) -> bool:
+    """Whether a mask seems to hold 0 and 1, or labels, in place of 0 and 255: marked, but nowhere from 128 on."""
+    return 0 < int(mask.max()) < 128
+
+
+def _two_valued(picture: UInt8[np.ndarray, "h w 3"]) -> float:
+    """Share of the pixels that are nearly black or nearly white."""
+    return float(((picture.max(axis=-1) <= _EXTREME) | (picture.min(axis=-1) >= 255 - _EXTREME)).mean())
