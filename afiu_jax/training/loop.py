@@ -14,8 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, UInt8
+from jaxtyping import UInt8
 from rich.console import Console
 
 from afiu_jax.compilation import enable_compilation_cache
@@ -28,6 +27,7 @@ from afiu_jax.maps import to_8_bit
 from afiu_jax.networks import NETWORKS, create_model
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.config import Resolved, differences, num_steps, resolve, steps_per_epoch
+from afiu_jax.training.devices import check_batch, describe_devices, on_devices, replicated
 from afiu_jax.training.finetuning import frozen_part
 from afiu_jax.training.logging import Clock, LiveLine, MetricsLog, write_json
 from afiu_jax.training.optimizer import create_optimizer
@@ -82,6 +82,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
     name, options = config["model"]["name"], config["model"]["options"]
     _check_sizes(config)
+    check_batch(config)
     abstract = _abstract_model(name, options)
     train, val = _open_data(config, console)
     # What a resumed run may not change either: where it began, and how many records its order was drawn from.
@@ -94,7 +95,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         _check_start(start.config, config, console)
     steps = num_steps(config)
 
-    console.print(f"devices: {_devices()}   workdir: {workdir}")
+    console.print(f"devices: {describe_devices()}   workdir: {workdir}")
     model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
     console.print(parameter_table(model, name))
     if start:
@@ -106,9 +107,11 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
 
     workdir.mkdir(parents=True, exist_ok=True)
     optimizer = create_optimizer(config, steps_per_epoch(config))
-    state = jax.device_put(create_state(model, optimizer), _replicated())
+    state = jax.device_put(create_state(model, optimizer), replicated())
     frozen = frozen_part(config)
-    graphs = {mode: graph_of(model, training=mode == "train", frozen=frozen) for mode in ("train", "use")}
+    groups = config["train"]["norm_groups"]
+    training = graph_of(model, training=True, frozen=frozen, norm_groups=groups)
+    in_use = graph_of(model, training=False)
     del model  # its arrays are the state's now, and a step gives their memory away
     with Checkpoints(workdir, config["checkpoint"]["keep_last"]) as checkpoints:
         position = 0
@@ -120,8 +123,9 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             return Outcome(position, steps, None, None)
         write_json(workdir / "config.json", config)
         loss = LOSSES[config["loss"]["name"]]
-        train_step = make_train_step(graphs["train"], loss, optimizer, seed=config["seed"], frozen=frozen)
-        validation = Validation(val, config, make_predict_step(graphs["use"]))
+        parts = config["train"]["accumulate"]
+        train_step = make_train_step(training, loss, optimizer, seed=config["seed"], frozen=frozen, accumulate=parts)
+        validation = Validation(val, config, make_predict_step(in_use))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
         try:
             renew = _renewal(Statistics(abstract, frozen), train, config)
@@ -160,7 +164,7 @@ class Run:
             with StopRequest() as stop:
                 for step in range(position + 1, self.num_steps + 1):
                     batch = next(batches)
-                    state, report = self.train_step(state, *_on_devices(batch))
+                    state, report = self.train_step(state, *on_devices(batch))
                     if unchecked:  # one step late, so that the devices never wait for the host
                         self._require_finite(*unchecked)
                     unchecked = (step, report, batch["id"])
@@ -283,11 +287,6 @@ def _check_sizes(config: Resolved) -> None:
                 NETWORKS[name].sizes.require((side, side), name)
         except ValueError as error:
             raise UserError(f"data.{key} is {side}: {error}") from error
-    if config["train"]["batch_size"] % jax.device_count():
-        raise UserError(
-            f"train.batch_size is {config['train']['batch_size']}; it must be a multiple of the "
-            f"{jax.device_count()} devices"
-        )
 
 
 def _open_data(config: Resolved, console: Console) -> tuple[Source, Source]:
@@ -326,7 +325,7 @@ def _renewal(statistics: Statistics, source: Source, config: Resolved) -> Callab
 
     def renew(state: TrainState) -> TrainState:
         batches = islice(_train_batches(source, {**config, "seed": config["seed"] + 1}, 0), count)
-        return statistics(state, (_on_devices(batch)[0] for batch in batches)) if count else state
+        return statistics(state, (on_devices(batch)[0] for batch in batches)) if count else state
 
     return renew
 
@@ -346,22 +345,3 @@ def _train_batches(source: Source, config: Resolved, position: int) -> Iterator[
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-
-
-def _mesh() -> Mesh:
-    return Mesh(np.asarray(jax.devices()), ("data",))
-
-
-def _replicated() -> NamedSharding:
-    return NamedSharding(_mesh(), PartitionSpec())
-
-
-def _on_devices(batch: Batch) -> tuple[Array, Array]:
-    """Images and masks of a batch, split over the devices."""
-    split = NamedSharding(_mesh(), PartitionSpec("data"))
-    return tuple(jax.make_array_from_process_local_data(split, batch[key]) for key in ("image", "mask"))
-
-
-def _devices() -> str:
-    kinds = [device.device_kind for device in jax.devices()]
-    return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
