@@ -31,18 +31,17 @@ class Instruction(NamedTuple):
     text: str
 
 
-def read_computations(hlo: str) -> tuple[dict[str, list[Instruction]], str]:
-    """The computations of a program by name, and the name of the one that it enters."""
-    computations, entry, name = {}, "", ""
+def read_computations(hlo: str) -> dict[str, list[Instruction]]:
+    """The computations of a program by name."""
+    computations, name = {}, ""
     for line in hlo.splitlines():
         if found := _COMPUTATION.match(line):
             name = found[1]
             computations[name] = []
-            entry = name if line.startswith("ENTRY") else entry
         elif name and (found := _INSTRUCTION.match(line)):
             operands = re.findall(r"%([\w.$-]+)", found[4].partition(")")[0])
             computations[name].append(Instruction(found[1], _arrays(found[2]), found[3], operands, found[4]))
-    return computations, entry
+    return computations
 
 
 def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
@@ -57,7 +56,7 @@ def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
         feed or read a convolution change the order of dimensions, of activations and of weights; and the bytes of
         activations in float32 and in bfloat16 that convolutions read and write.
     """
-    computations, _ = read_computations(hlo)
+    computations = read_computations(hlo)
     transposing = {name for name, body in computations.items() if any(i.kind == "transpose" for i in body)}
     weights = {_sides(shape) for shape in kernels}
     convolutions, transposes, traffic = Counter(), Counter(), Counter()

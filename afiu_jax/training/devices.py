@@ -6,8 +6,9 @@ and means, those of batch normalisation too, are over the whole batch, whatever 
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from afiu_jax.errors import UserError
 from afiu_jax.training.config import Resolved
@@ -32,6 +33,17 @@ def split() -> NamedSharding:
 def on_devices(batch: Batch) -> tuple[Array, Array]:
     """Images and masks of this process's part of a batch, as parts of the global arrays, split over the devices."""
     return tuple(jax.make_array_from_process_local_data(split(), batch[key]) for key in ("image", "mask"))
+
+
+def spread(whole: Float[np.ndarray, "b ..."]) -> Float[Array, "b ..."]:
+    """A batch that every process has whole, split over the devices if they can share it equally, else on each."""
+    sharding = replicated() if len(whole) % jax.device_count() else split()
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def fetch(array: Float[Array, "..."]) -> Float[np.ndarray, "..."]:
+    """The whole of a global array on the host, in every process."""
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def check_batch(config: Resolved) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from rich.console import Console
 
 from afiu_jax.compilation import enable_compilation_cache
@@ -27,9 +27,10 @@ from afiu_jax.maps import to_8_bit
 from afiu_jax.networks import NETWORKS, create_model
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.config import Resolved, differences, num_steps, resolve, steps_per_epoch
-from afiu_jax.training.devices import check_batch, describe_devices, on_devices, replicated
+from afiu_jax.training.devices import check_batch, describe_devices, fetch, on_devices, replicated, spread
 from afiu_jax.training.finetuning import frozen_part
-from afiu_jax.training.logging import Clock, LiveLine, MetricsLog, write_json
+from afiu_jax.training.hosts import agreed_signal, is_first
+from afiu_jax.training.logging import Clock, LiveLine, MetricsLog, SilentLog, write_json
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.saved import match, transfer
@@ -79,6 +80,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     """
     enable_compilation_cache()
     console = open_console()
+    console.quiet = not is_first()
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
     name, options = config["model"]["name"], config["model"]["options"]
     _check_sizes(config)
@@ -121,12 +123,13 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         if position >= steps:
             console.print(f"nothing to do: {workdir} is at step {position} of {steps}")
             return Outcome(position, steps, None, None)
-        write_json(workdir / "config.json", config)
+        if is_first():
+            write_json(workdir / "config.json", config)
         loss = LOSSES[config["loss"]["name"]]
         parts = config["train"]["accumulate"]
         train_step = make_train_step(training, loss, optimizer, seed=config["seed"], frozen=frozen, accumulate=parts)
         validation = Validation(val, config, make_predict_step(in_use))
-        log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
+        log = MetricsLog(workdir, position, config["logging"]["tensorboard"]) if is_first() else SilentLog()
         try:
             renew = _renewal(Statistics(abstract, frozen), train, config)
             run = Run(config, console, train_step, renew, validation, checkpoints, log, steps)
@@ -152,7 +155,7 @@ class Run:
     renew_statistics: Callable[[TrainState], TrainState]
     validation: "Validation"
     checkpoints: Checkpoints
-    log: MetricsLog
+    log: MetricsLog | SilentLog
     num_steps: int
 
     def __call__(self, state: TrainState, batches: Iterator[Batch], position: int) -> Outcome:
@@ -168,7 +171,8 @@ class Run:
                     if unchecked:  # one step late, so that the devices never wait for the host
                         self._require_finite(*unchecked)
                     unchecked = (step, report, batch["id"])
-                    last = step == self.num_steps or stop.signal is not None
+                    stopped_by = agreed_signal(stop.signal, step, every["logging"])
+                    last = step == self.num_steps or stopped_by is not None
                     line.advance(step)
                     if last or step % every["logging"] == 0 or step == position + 1:
                         self._require_finite(*unchecked)
@@ -180,7 +184,7 @@ class Run:
                             images_per_second=rate,
                         )
                         line.say(step, float(report.loss), rate)
-                    if step == self.num_steps or (step % every["eval"] == 0 and stop.signal is None):
+                    if step == self.num_steps or (step % every["eval"] == 0 and stopped_by is None):
                         self._require_finite(*unchecked)
                         clock.pause()
                         # Training goes on with these, as a run does that resumes here; no gradient depends on them.
@@ -196,9 +200,9 @@ class Run:
                 self.checkpoints.wait()  # a second signal must not find it half-written
         finally:
             line.stop()
-        if stop.signal and step < self.num_steps:
-            self.console.print(f"{stop.signal.name}: saved step {step}; the same command goes on from there")
-            return Outcome(step, self.num_steps, scores, stop.signal.name)
+        if stopped_by and step < self.num_steps:
+            self.console.print(f"{stopped_by.name}: saved step {step}; the same command goes on from there")
+            return Outcome(step, self.num_steps, scores, stopped_by.name)
         return Outcome(step, self.num_steps, scores, None)
 
     def _rhythm(self) -> dict[str, int]:
@@ -233,19 +237,22 @@ class Validation:
 
     def scores(self, state: TrainState) -> dict[str, float]:
         """``mae`` and ``max_f`` over all of the data."""
-        predict = partial(self.predict_step, state.params, state.batch_stats)
-        return score_batches(predict, self._batches())
+        return score_batches(partial(self._maps, state), self._batches())
 
     def panel(self, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
         """Image, mask and map side by side, one row for each of the first records."""
         batch = next(self._batches())
-        found = np.asarray(self.predict_step(state.params, state.batch_stats, batch["image"]))
+        found = self._maps(state, batch["image"])
         rows = []
         for i in range(min(self.config["logging"]["panels"], len(self.source), len(found))):
             image = resize(self.source[i]["image"], self.preparation.size)
             maps = (np.repeat(to_8_bit(m), 3, axis=-1) for m in (batch["mask"][i], found[i]))
             rows.append(np.hstack([image, *maps]))
         return np.vstack(rows)
+
+    def _maps(self, state: TrainState, images: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b h w 1"]:
+        """Every process reads all of the data and has all of the maps; the devices share the work."""
+        return fetch(self.predict_step(state.params, state.batch_stats, spread(images)))
 
     def _batches(self) -> Iterator[Batch]:
         size, workers = self.config["eval"]["batch_size"], self.config["data"]["workers"]
