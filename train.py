@@ -13,11 +13,15 @@ from ml_collections import config_flags
 from afiu_jax.console import quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
 from afiu_jax.training.flags import default_workdir, define_config, parse
+from afiu_jax.training.hosts import join_hosts
 from afiu_jax.training.loop import train_and_evaluate
 from input_pipeline.records import DataError
 
 CONFIG = define_config(flags.FLAGS)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; runs/<config>[-<variant>] unless told")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "address host:port of the first of several processes, or auto")
+PROCESSES = flags.DEFINE_integer("processes", None, "number of processes that share the run")
+PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0")
 INIT_FROM = flags.DEFINE_string("init_from", None, "workdir (best checkpoint, else last), step, file or name")
 
 
@@ -28,6 +32,7 @@ def main(argv: list[str]) -> None:
     if CONFIG.value is None:
         raise UserError("no configuration: pass --config configs/sod.py (or configs/dbd.py)")
     quiet_orbax()
+    join_hosts(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     workdir = WORKDIR.value or default_workdir(config_flags.get_config_filename(flags.FLAGS["config"]))
     outcome = train_and_evaluate(CONFIG.value, workdir, INIT_FROM.value)
     if outcome.stopped_by:

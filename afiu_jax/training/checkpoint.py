@@ -38,10 +38,11 @@ class Checkpoints:
     Args:
         workdir: the run's folder.
         keep_last: how many are kept beside the best.
-        hold: this process's hold of the folder; nothing is written into a folder that is another's by now.
+        hold: this process's hold of the folder; nothing is written into a folder that is another's by now. None where
+            another process of the same run holds it.
     """
 
-    def __init__(self, workdir: Path, keep_last: int, hold: Hold):
+    def __init__(self, workdir: Path, keep_last: int, hold: Hold | None):
         self._hold = hold
         policy = AnyPreservationPolicy(
             [
@@ -92,7 +93,8 @@ class Checkpoints:
         Raises:
             UserError: the work directory was deleted or moved meanwhile.
         """
-        self._hold.require()
+        if self._hold:
+            self._hold.require()
         self.wait()  # as Orbax would; the one before gets its checksums
         step = int(state.step)
         if step in self._manager.all_steps():

@@ -61,7 +61,10 @@ def base_config() -> ConfigDict:
                 "on_error": "stop",  # at data that cannot be used; or skip: go on without it
             },
             "train": {
-                "batch_size": 8,
+                "batch_size": 8,  # of a step, over all devices of all processes
+                "accumulate": 1,  # parts of a batch whose gradients are computed one after the other, to save memory
+                # Parts of a batch that each have BN statistics of their own; 1: synchronised over all devices.
+                "norm_groups": 1,
                 "num_epochs": 150,
                 "num_steps": placeholder(int),  # overrides num_epochs
                 "learning_rate": 1e-5,
@@ -225,6 +228,8 @@ def _check_numbers(data: dict) -> None:
         "checkpoint.keep_last",
         "logging.every_steps",
         "train.num_epochs",
+        "train.accumulate",
+        "train.norm_groups",
     )
     flat = dict(_flatten(data))
     for key in at_least_one:
@@ -244,6 +249,12 @@ def _check_numbers(data: dict) -> None:
     ):
         if not 0 <= flat[key] <= 1:
             raise UserError(f"{key} is {flat[key]}; it must lie in 0…1")
+    size, parts, groups = (flat[f"train.{key}"] for key in ("batch_size", "accumulate", "norm_groups"))
+    if size % (parts * groups):
+        raise UserError(
+            f"train.batch_size is {size}; it must be a multiple of train.accumulate times train.norm_groups, "
+            f"{parts} x {groups}: set it to {max(1, size // (parts * groups)) * parts * groups}"
+        )
     if flat["data.random_crop"] > flat["data.image_size"]:
         raise UserError(f"data.random_crop is {flat['data.random_crop']}, more than data.image_size")
     for key, known in (

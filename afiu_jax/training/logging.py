@@ -56,6 +56,22 @@ class MetricsLog:
             self._board.close()
 
 
+class SilentLog:
+    """The log of a process that leaves writing to another one: takes what ``MetricsLog`` takes, and forgets it."""
+
+    def scalars(self, step: int, **values: float) -> None:
+        """Nothing."""
+
+    def event(self, step: int, **values: object) -> None:
+        """Nothing."""
+
+    def panel(self, step: int, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def read_metrics(workdir: Path) -> list[dict]:
     """The lines of a run's ``metrics.jsonl``; a last line that a crash left half-written is passed over."""
     path = workdir / "metrics.jsonl"

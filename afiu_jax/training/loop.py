@@ -14,8 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, UInt8
+from jaxtyping import Float, UInt8
 from rich.console import Console
 
 from afiu_jax.compilation import enable_compilation_cache
@@ -28,9 +27,11 @@ from afiu_jax.maps import to_8_bit
 from afiu_jax.networks import NETWORKS, abstract_model, create_model
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.config import Resolved, differences, num_steps, resolve, steps_per_epoch
+from afiu_jax.training.devices import check_batch, describe_devices, fetch, on_devices, replicated, spread
 from afiu_jax.training.finetuning import frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
-from afiu_jax.training.logging import Clock, LiveLine, MetricsLog, write_json
+from afiu_jax.training.hosts import agreed_signal, held_by_first, is_first
+from afiu_jax.training.logging import Clock, LiveLine, MetricsLog, SilentLog, write_json
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.saved import match, transfer
@@ -41,7 +42,6 @@ from afiu_jax.training.step import TrainStep, make_predict_step, make_train_step
 from afiu_jax.training.summary import write_summary
 from afiu_jax.training.watch import Watch
 from afiu_jax.weights import is_shipped, load_weights
-from afiu_jax.workdir import sole_use
 from input_pipeline.loader import Batch, Preparation, eval_batches, train_batches
 from input_pipeline.records import Source
 from input_pipeline.skipping import Faults
@@ -84,9 +84,11 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     """
     enable_compilation_cache()
     console = open_console()
+    console.quiet = not is_first()
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
     name, options = config["model"]["name"], config["model"]["options"]
     _check_sizes(config)
+    check_batch(config)
     abstract = _require_network(name, options)
     (train, val), left_out = _open_data(config, console)
     # What a resumed run may not change either: where it began, and how many records its order was drawn from.
@@ -99,7 +101,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         _check_start(start.config, config, console)
     steps = num_steps(config)
 
-    console.print(f"devices: {_devices()}   workdir: {workdir}")
+    console.print(f"devices: {describe_devices()}   workdir: {workdir}")
     model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
     console.print(parameter_table(model, name))
     if start:
@@ -110,12 +112,18 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
 
     optimizer = create_optimizer(config, steps_per_epoch(config))
-    state = jax.device_put(create_state(model, optimizer), _replicated())
+    state = jax.device_put(create_state(model, optimizer), replicated())
     frozen = frozen_part(config)
-    graphs = {mode: graph_of(model, training=mode == "train", frozen=frozen) for mode in ("train", "use")}
+    groups = config["train"]["norm_groups"]
+    training = graph_of(model, training=True, frozen=frozen, norm_groups=groups)
+    in_use = graph_of(model, training=False)
     del model  # its arrays are the state's now, and a step gives their memory away
     keep_last = config["checkpoint"]["keep_last"]
-    with sole_use(workdir) as hold, naming_full_disk(workdir), Checkpoints(workdir, keep_last, hold) as checkpoints:
+    with (
+        held_by_first(workdir) as hold,
+        naming_full_disk(workdir),
+        Checkpoints(workdir, keep_last, hold) as checkpoints,
+    ):
         _check_workdir(workdir, config)  # once more: a run may have ended here in between
         position = 0
         if checkpoints.latest_step is not None:
@@ -126,19 +134,25 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         if position >= steps:
             console.print(f"nothing to do: {workdir} is at step {position} of {steps}")
             return Outcome(position, steps, None, None)
-        write_json(workdir / "config.json", config)
+        if is_first():
+            write_json(workdir / "config.json", config)
         loss = LOSSES[config["loss"]["name"]]
-        skip = config["train"]["nonfinite"] == "skip"
         train_step = make_train_step(
-            graphs["train"], loss, optimizer, seed=config["seed"], frozen=frozen, skip_nonfinite=skip
+            training,
+            loss,
+            optimizer,
+            seed=config["seed"],
+            frozen=frozen,
+            accumulate=config["train"]["accumulate"],
+            skip_nonfinite=config["train"]["nonfinite"] == "skip",
         )
-        validation = Validation(val, config, make_predict_step(graphs["use"]))
-        log = MetricsLog(workdir, position, config["logging"]["tensorboard"])
+        validation = Validation(val, config, make_predict_step(in_use))
+        log = MetricsLog(workdir, position, config["logging"]["tensorboard"]) if is_first() else SilentLog()
         try:
             renew = _renewal(Statistics(abstract, frozen), train, config)
             run = Run(config, console, train_step, renew, validation, checkpoints, log, steps)
             outcome = run(state, _train_batches(train, config, position), position)
-            if found := write_summary(workdir, outcome.step, steps, left_out):
+            if is_first() and (found := write_summary(workdir, outcome.step, steps, left_out)):
                 console.print(found, style="yellow")
             return outcome
         finally:
@@ -162,7 +176,7 @@ class Run:
     renew_statistics: Callable[[TrainState], TrainState]
     validation: "Validation"
     checkpoints: Checkpoints
-    log: MetricsLog
+    log: MetricsLog | SilentLog
     num_steps: int
 
     def __call__(self, state: TrainState, batches: Iterator[Batch], position: int) -> Outcome:
@@ -175,12 +189,13 @@ class Run:
             with StopRequest() as stop:
                 for step in range(position + 1, self.num_steps + 1):
                     batch = next(batches)
-                    state, report = self.train_step(state, *_on_devices(batch))
+                    state, report = self.train_step(state, *on_devices(batch))
                     if unchecked:  # one step late, so that the devices never wait for the host
                         watch.finite(*unchecked)
                     watch.missing(step, "train", batch["skipped"])
                     unchecked = (step, report, batch["id"])
-                    last = step == self.num_steps or stop.signal is not None
+                    stopped_by = agreed_signal(stop.signal, step, every["logging"])
+                    last = step == self.num_steps or stopped_by is not None
                     line.advance(step)
                     if last or step % every["logging"] == 0 or step == position + 1:
                         rate = clock.rate(step) * batch_size
@@ -192,7 +207,7 @@ class Run:
                                 images_per_second=rate,
                             )
                             line.say(step, float(report.loss), rate)
-                    if step == self.num_steps or (step % every["eval"] == 0 and stop.signal is None):
+                    if step == self.num_steps or (step % every["eval"] == 0 and stopped_by is None):
                         watch.finite(*unchecked)
                         clock.pause()
                         # Training goes on with these, as a run does that resumes here; no gradient depends on them.
@@ -208,9 +223,9 @@ class Run:
                 self.checkpoints.wait()  # a second signal must not find it half-written
         finally:
             line.stop()
-        if stop.signal and step < self.num_steps:
-            self.console.print(f"{stop.signal.name}: saved step {step}; the same command goes on from there")
-            return Outcome(step, self.num_steps, scores, stop.signal.name)
+        if stopped_by and step < self.num_steps:
+            self.console.print(f"{stopped_by.name}: saved step {step}; the same command goes on from there")
+            return Outcome(step, self.num_steps, scores, stopped_by.name)
         return Outcome(step, self.num_steps, scores, None)
 
     def _rhythm(self) -> dict[str, int]:
@@ -240,20 +255,23 @@ class Validation:
 
     def scores(self, state: TrainState) -> dict[str, float]:
         """``mae`` and ``max_f`` over all of the data."""
-        predict = partial(self.predict_step, state.params, state.batch_stats)
         self.skipped = []
-        return score_batches(predict, self._batches())
+        return score_batches(partial(self._maps, state), self._batches())
 
     def panel(self, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
         """Image, mask and map side by side, one row for each of the first records."""
         batch = next(self._batches())
-        found = np.asarray(self.predict_step(state.params, state.batch_stats, batch["image"]))
+        found = self._maps(state, batch["image"])
         rows = []
         for i in range(min(self.config["logging"]["panels"], len(self.source), len(found))):
             image = resize(self.source[i]["image"], self.preparation.size)
             maps = (np.repeat(to_8_bit(m), 3, axis=-1) for m in (batch["mask"][i], found[i]))
             rows.append(np.hstack([image, *maps]))
         return np.vstack(rows)
+
+    def _maps(self, state: TrainState, images: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b h w 1"]:
+        """Every process reads all of the data and has all of the maps; the devices share the work."""
+        return fetch(self.predict_step(state.params, state.batch_stats, spread(images)))
 
     def _batches(self) -> Iterator[Batch]:
         size, workers = self.config["eval"]["batch_size"], self.config["data"]["workers"]
@@ -297,11 +315,6 @@ def _check_sizes(config: Resolved) -> None:
                 NETWORKS[name].sizes.require((side, side), name)
         except ValueError as error:
             raise UserError(f"data.{key} is {side}: {error}") from error
-    if config["train"]["batch_size"] % jax.device_count():
-        raise UserError(
-            f"train.batch_size is {config['train']['batch_size']}; it must be a multiple of the "
-            f"{jax.device_count()} devices"
-        )
 
 
 def _open_data(config: Resolved, console: Console) -> tuple[list[Source], dict[str, Faults]]:
@@ -345,7 +358,7 @@ def _renewal(statistics: Statistics, source: Source, config: Resolved) -> Callab
 
     def renew(state: TrainState) -> TrainState:
         batches = islice(_train_batches(source, {**config, "seed": config["seed"] + 1}, 0), count)
-        return statistics(state, (_on_devices(batch)[0] for batch in batches)) if count else state
+        return statistics(state, (on_devices(batch)[0] for batch in batches)) if count else state
 
     return renew
 
@@ -365,22 +378,3 @@ def _train_batches(source: Source, config: Resolved, position: int) -> Iterator[
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-
-
-def _mesh() -> Mesh:
-    return Mesh(np.asarray(jax.devices()), ("data",))
-
-
-def _replicated() -> NamedSharding:
-    return NamedSharding(_mesh(), PartitionSpec())
-
-
-def _on_devices(batch: Batch) -> tuple[Array, Array]:
-    """Images and masks of a batch, split over the devices."""
-    split = NamedSharding(_mesh(), PartitionSpec("data"))
-    return tuple(jax.make_array_from_process_local_data(split, batch[key]) for key in ("image", "mask"))
-
-
-def _devices() -> str:
-    kinds = [device.device_kind for device in jax.devices()]
-    return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))

@@ -7,6 +7,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
+from afiu_jax.layers import BatchNorm
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 
 
@@ -33,18 +34,26 @@ def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> 
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
 
 
-def graph_of(model: nnx.Module, *, training: bool, frozen: Frozen = nothing_frozen) -> nnx.GraphDef:
+def graph_of(
+    model: nnx.Module, *, training: bool, frozen: Frozen = nothing_frozen, norm_groups: int = 1
+) -> nnx.GraphDef:
     """The network without its arrays, with batch normalisation set for training or for use."""
     if training:
-        train_mode(model, frozen)
+        train_mode(model, frozen, norm_groups)
     else:
         model.eval()
     return nnx.graphdef(model)
 
 
-def train_mode(model: nnx.Module, frozen: Frozen) -> None:
-    """Sets a network for training, in place, and what is frozen of it for use: there statistics stay as they are."""
+def train_mode(model: nnx.Module, frozen: Frozen, norm_groups: int = 1) -> None:
+    """Sets a network for training, in place, and what is frozen of it for use: there statistics stay as they are.
+
+    ``norm_groups`` are the parts of a batch with statistics of their own, see ``BatchNorm``.
+    """
     model.train()
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            module.groups = norm_groups
     for name, module in vars(model).items():
         if isinstance(module, nnx.Module) and frozen(name):
             module.eval()

@@ -43,24 +43,47 @@ def make_train_step(
     *,
     seed: int = 0,
     frozen: Frozen = nothing_frozen,
+    accumulate: int = 1,
     skip_nonfinite: bool = False,
 ) -> TrainStep:
     """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one.
 
     ``seed`` and the number of the step decide what dropout drops; of what is ``frozen`` no gradient is computed.
     With ``skip_nonfinite``, a step whose loss or gradient is not finite changes nothing but the number of the step.
+
+    The gradient is the mean of those of ``accumulate`` equal parts of the batch, computed one after the other in the
+    memory of one. For a loss that is a mean over images it is the whole batch's. Two things differ from the whole
+    batch: batch normalisation sees one part at a time, and dropout draws anew for each.
     """
 
-    @partial(jax.jit, donate_argnums=0)
-    def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
+    def gradients_of(params, batch_stats, key, images, masks):
         def loss_of(params):
             # A copy, since batch normalisation writes its statistics into the network's variables.
-            model = nnx.merge(graph, stop_gradients(params, frozen), state.batch_stats, copy=True)
-            with dropout_key(jax.random.fold_in(jax.random.key(seed), state.step)):
+            model = nnx.merge(graph, stop_gradients(params, frozen), batch_stats, copy=True)
+            with dropout_key(key):
                 value = loss(model(images), masks)
             return value, nnx.state(model, nnx.BatchStat)
 
-        (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        return batch_stats, (value, gradients)
+
+    def mean_of_parts(params, batch_stats, key, images, masks):
+        def add_part(carry, part):
+            batch_stats, total = carry
+            index, *part = part
+            batch_stats, found = gradients_of(params, batch_stats, jax.random.fold_in(key, index), *part)
+            return (batch_stats, jax.tree.map(jnp.add, total, found)), None
+
+        nothing = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+        parts = (jnp.arange(accumulate), *(_parts(array, accumulate) for array in (images, masks)))
+        (batch_stats, total), _ = jax.lax.scan(add_part, (batch_stats, nothing), parts)
+        return batch_stats, jax.tree.map(lambda x: x / accumulate, total)
+
+    @partial(jax.jit, donate_argnums=0)
+    def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        compute = gradients_of if accumulate == 1 else mean_of_parts
+        batch_stats, (value, gradients) = compute(state.params, state.batch_stats, key, images, masks)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         report = Report(value, optax.tree.norm(gradients))
@@ -72,6 +95,11 @@ def make_train_step(
         return following, report
 
     return train_step
+
+
+def _parts(array: Float[Array, "b ..."], count: int) -> Float[Array, "{count} _ ..."]:
+    """Equal parts of a batch, each with as many rows of every device as of any other, so that no row moves."""
+    return jnp.swapaxes(array.reshape(-1, count, *array.shape[1:]), 0, 1)
 
 
 _COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}

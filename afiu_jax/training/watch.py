@@ -8,7 +8,7 @@ from rich.console import Console
 from afiu_jax.errors import UserError
 from afiu_jax.training.checkpoint import Checkpoints
 from afiu_jax.training.config import Resolved
-from afiu_jax.training.logging import MetricsLog
+from afiu_jax.training.logging import MetricsLog, SilentLog
 from afiu_jax.training.step import Report
 
 MOST_IN_A_ROW = 50
@@ -27,7 +27,7 @@ class Watch:
         console: gets a warning, once for each reason.
     """
 
-    def __init__(self, config: Resolved, checkpoints: Checkpoints, log: MetricsLog, console: Console):
+    def __init__(self, config: Resolved, checkpoints: Checkpoints, log: MetricsLog | SilentLog, console: Console):
         self._skip = config["train"]["nonfinite"] == "skip"
         self._checkpoints, self._log, self._console = checkpoints, log, console
         self._looked_at, self._was_finite, self._in_a_row = 0, True, 0

@@ -1,0 +1,75 @@
+"""A run that several processes share, one on each machine: joining them, who writes, and stopping together.
+
+Every process runs the same program on its part of each batch. The first one talks and writes the log; checkpoints are
+written by all, so that the work directory must be one that all of them see.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from afiu_jax.errors import UserError
+from afiu_jax.workdir import Hold, sole_use
+
+
+def join_hosts(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Joins the processes of a run; does nothing for a run of one. Before anything is computed.
+
+    Args:
+        coordinator: address of the first process, ``host:port``; ``auto`` if a scheduler such as Slurm knows all three.
+        processes: how many there are.
+        process: which one this is, from 0.
+
+    Raises:
+        UserError: some of the three are missing or impossible; the others cannot be reached.
+    """
+    if coordinator is None and processes is None and process is None:
+        return
+    automatic = coordinator == "auto" and processes is None and process is None
+    if not automatic:
+        if None in (coordinator, processes, process) or coordinator == "auto":
+            raise UserError("--coordinator HOST:PORT, --processes N and --process I belong together: pass all three")
+        if not 0 <= process < processes:
+            raise UserError(f"--process is {process}; it must lie in 0…{processes - 1}, --processes being {processes}")
+    try:
+        jax.distributed.initialize(*((None, None, None) if automatic else (coordinator, processes, process)))
+    except (RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"cannot join the other processes at {coordinator} ({why} …): start all of them with the same address, "
+            "one that the first process can open and the others can reach"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that talks and writes."""
+    return jax.process_index() == 0
+
+
+@contextmanager
+def held_by_first(workdir: Path) -> Iterator[Hold | None]:
+    """The first process holds the run's folder for all of them, see ``sole_use``; the others get None."""
+    if is_first():
+        with sole_use(workdir) as hold:
+            yield hold
+    else:
+        yield None
+
+
+def agreed_signal(own: signal.Signals | None, step: int, every: int) -> signal.Signals | None:
+    """The signal on which all processes stop after this step, if any of them was sent one.
+
+    Processes that stopped at different steps would wait for each other forever. Asking costs a message, so that
+    several processes ask only at every ``every``-th step; a run of one knows at once.
+    """
+    if jax.process_count() == 1:
+        return own
+    if step % every:
+        return None
+    found = int(np.max(multihost_utils.process_allgather(np.int32(own or 0))))
+    return signal.Signals(found) if found else None

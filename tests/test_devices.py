@@ -1,0 +1,166 @@
+"""Several devices, gradient accumulation, and steps that neither wait for the host nor compile twice."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import ROOT, tiny_config
+from flax import nnx
+
+from afiu_jax.errors import UserError
+from afiu_jax.layers import batch_norm, conv
+from afiu_jax.networks.prediction import Prediction
+from afiu_jax.training import loop
+from afiu_jax.training.checkpoint import load_model
+from afiu_jax.training.config import resolve
+from afiu_jax.training.devices import check_batch
+from afiu_jax.training.state import create_state, flatten, graph_of
+from afiu_jax.training.step import make_train_step
+
+
+def curve(monkeypatch, devices):
+    """Losses of twenty steps in a process with so many CPU devices."""
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
+    command = [sys.executable, str(ROOT / "tests" / "curve.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["devices"], found["programs"], found["parted"]) == (devices, 1, 0)
+    return found["losses"]
+
+
+def test_eight_devices_have_the_loss_curve_of_one(monkeypatch):
+    one, eight = (curve(monkeypatch, devices) for devices in (1, 8))
+    assert len(eight) == 20
+    np.testing.assert_allclose(eight, one, rtol=1e-5)
+    assert len(set(one)) == 20
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    check_batch({"train": {"batch_size": 16, "accumulate": 2}})
+    with pytest.raises(UserError, match=r"train.batch_size is 10; it must be a multiple of the 8 devices: set .*8 or"):
+        check_batch({"train": {"batch_size": 10, "accumulate": 1}})
+    with pytest.raises(UserError, match=r"multiple of the 8 devices times train.accumulate=2: set it to 16 or 32$"):
+        check_batch({"train": {"batch_size": 24, "accumulate": 2}})
+
+
+def test_batches_that_parts_and_groups_cannot_share_are_refused():
+    for key in ("accumulate", "norm_groups"):
+        with pytest.raises(UserError, match=f"train.{key} is 0; it must be at least 1"):
+            resolve(tiny_config(**{f"train__{key}": 0}))
+        with pytest.raises(UserError, match=r"train.batch_size is 2; it must be a multiple of .*: set it to 3"):
+            resolve(tiny_config(**{f"train__{key}": 3}))
+
+
+class Small(nnx.Module):
+    """Two convolutions and a normalisation, which keeps its statistics if ``frozen``."""
+
+    def __init__(self, frozen: bool = False):
+        rngs = nnx.Rngs(0)
+        self.a, self.norm, self.b = conv(3, 4, 3, rngs=rngs), batch_norm(4, rngs=rngs), conv(4, 1, 3, rngs=rngs)
+        self.norm.frozen = frozen
+
+    def __call__(self, x):
+        return Prediction(self.b(nnx.relu(self.norm(self.a(x)))))
+
+
+def small_step(*, frozen=False, norm_groups=1, accumulate=1):
+    """The state after three steps of ``Small`` on batches of 12, and the reports."""
+    model, optimizer = Small(frozen), optax.adam(1e-2)
+    loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731
+    graph = graph_of(model, training=True, norm_groups=norm_groups)
+    step = make_train_step(graph, loss, optimizer, accumulate=accumulate)
+    state, reports, random = create_state(model, optimizer), [], np.random.default_rng(0)
+    for _ in range(3):
+        images, masks = (jnp.asarray(random.random((12, 8, 8, c)), jnp.float32) for c in (3, 1))
+        state, report = step(state, images, masks)
+        reports.append(report)
+    return state, reports
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch():
+    (whole, reports), (parts, others) = small_step(frozen=True), small_step(frozen=True, accumulate=4)
+    for name, value in flatten(whole.params).items():
+        np.testing.assert_allclose(flatten(parts.params)[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(np.asarray(others), np.asarray(reports), rtol=1e-5)
+    assert int(parts.step) == 3
+
+
+def test_accumulation_normalises_one_part_at_a_time():
+    """A part's statistics are its own, so that the loss is another than the large batch's."""
+    (_, whole), (_, parts) = small_step(), small_step(accumulate=4)
+    assert abs(parts[0].loss / whole[0].loss - 1) > 1e-4
+
+
+def test_groups_of_a_batch_are_normalised_apart():
+    x = jnp.asarray(np.random.default_rng(0).normal(2, 3, (6, 4, 4, 5)), jnp.float32)
+    norm, alone = batch_norm(5, rngs=nnx.Rngs(0)), batch_norm(5, rngs=nnx.Rngs(0))
+    norm.groups = 3
+    expected = np.concatenate([alone(x[i : i + 2]) for i in (0, 2, 4)])
+    np.testing.assert_allclose(norm(x), expected, rtol=1e-5, atol=1e-6)
+    groups = np.asarray(x).reshape(3, -1, 5)
+    np.testing.assert_allclose(norm.mean[...], 0.1 * groups.mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * groups.var(1).mean(0), rtol=1e-5)
+
+
+def test_a_run_that_accumulates_resumes_exactly(tmp_path):
+    options = {"train__batch_size": 4, "train__accumulate": 2, "eval__every_steps": 6}
+    loop.train_and_evaluate(tiny_config(**options), tmp_path / "whole")
+    loop.train_and_evaluate(tiny_config(**options, train__num_steps=4), tmp_path / "parts")
+    loop.train_and_evaluate(tiny_config(**options), tmp_path / "parts")
+    whole, parts = (load_model(tmp_path / name / "checkpoints" / "6") for name in ("whole", "parts"))
+    for name, value in {**whole.params, **whole.batch_stats}.items():
+        np.testing.assert_array_equal({**parts.params, **parts.batch_stats}[name], value, err_msg=name)
+    with pytest.raises(UserError, match=r"train.accumulate: 2 -> 1"):
+        loop.train_and_evaluate(tiny_config(**{**options, "train__accumulate": 1}), tmp_path / "parts")
+
+
+def test_a_step_neither_transfers_nor_compiles_again(tmp_path, monkeypatch):
+    """A whole run, with its validations and checkpoints, under a guard against transfers inside the step."""
+    compiled, real = [], loop.make_train_step
+    programs = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration, **_: programs.append(event) if event == COMPILATION else None
+    )
+
+    def guarded(*args, **kwargs):
+        step = real(*args, **kwargs)
+
+        def watched(*arguments):
+            before = len(programs)
+            with jax.transfer_guard("disallow"):
+                result = step(*arguments)
+            compiled.append(len(programs) - before)
+            return result
+
+        return watched
+
+    monkeypatch.setattr(loop, "make_train_step", guarded)
+    loop.train_and_evaluate(tiny_config(), tmp_path)
+    loop.train_and_evaluate(tiny_config(train__num_steps=8), tmp_path)  # a restored state looks like a fresh one
+    jax.monitoring.clear_event_listeners()
+    assert len(compiled) == 8
+    assert compiled[0] >= 1
+    assert compiled[1:6] == [0] * 5
+    assert compiled[7] == 0
+
+
+def test_the_guard_and_the_counter_notice():
+    """What the test above rests on: a host's array is a transfer, another shape another program."""
+    double = jax.jit(lambda x: 2 * x)
+    with pytest.raises(Exception, match="host-to-device transfer"), jax.transfer_guard("disallow"):
+        double(np.ones(3))
+    programs = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: programs.append(event))
+    double(jnp.ones(7))
+    jax.monitoring.clear_event_listeners()
+    assert COMPILATION in programs
+
+
+COMPILATION = "/jax/core/compile/backend_compile_duration"

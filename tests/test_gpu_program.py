@@ -1,0 +1,58 @@
+"""Reading a program compiled for a GPU, and the message where none can be compiled."""
+
+import importlib.util
+import sys
+
+import pytest
+from conftest import ROOT, run_command
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from gpu_cards import CARDS
+from gpu_hlo import read_computations, summarise
+
+HLO = """\
+HloModule jit_step, is_scheduled=true
+
+%fused_transpose (param_0: f32[2,8,8,3]) -> f32[2,3,8,8] {
+  %param_0 = f32[2,8,8,3]{3,2,1,0} parameter(0)
+  ROOT %transpose.1 = f32[2,3,8,8]{3,2,1,0} transpose(%param_0), dimensions={0,3,1,2}
+}
+
+%fused_add (param_0.1: f32[2,4,8,8]) -> f32[2,4,8,8] {
+  %param_0.1 = f32[2,4,8,8]{3,2,1,0} parameter(0)
+  ROOT %add.1 = f32[2,4,8,8]{3,2,1,0} add(%param_0.1, %param_0.1)
+}
+
+ENTRY %main (image: f32[2,8,8,3], kernel: f32[5,5,3,4]) -> f32[2,4,8,8] {
+  %image = f32[2,8,8,3]{3,2,1,0} parameter(0)
+  %kernel = f32[5,5,3,4]{3,2,1,0} parameter(1)
+  %input = f32[2,3,8,8]{3,2,1,0} fusion(%image), kind=kInput, calls=%fused_transpose
+  %weights = f32[4,3,5,5]{3,2,1,0} transpose(%kernel), dimensions={3,2,0,1}
+  %conv = (f32[2,4,8,8]{3,2,1,0}, u8[0]{0}) custom-call(%input, %weights), custom_call_target="__cudnn$convForward"
+  %taken = f32[2,4,8,8]{3,2,1,0} get-tuple-element(%conv), index=0
+  ROOT %sum = f32[2,4,8,8]{3,2,1,0} fusion(%taken), kind=kLoop, calls=%fused_add
+}
+"""
+
+
+def test_convolutions_fusions_and_transposes_are_counted():
+    assert [i.kind for i in read_computations(HLO)["fused_add"]] == ["parameter", "add"]
+    assert summarise(HLO, [(5, 5, 3, 4)]) == {
+        "convolutions": {"Forward f32": 1},
+        "fusions": 2,
+        "transposes_by_convolutions": {"activations": 1, "weights": 1},
+        "bytes_at_convolutions": {"f32": 4 * (2 * 3 * 64 + 2 * 4 * 64)},
+    }
+
+
+def test_bfloat16_is_told_from_float32():
+    assert summarise(HLO.replace("f32[2", "bf16[2"), [(5, 5, 3, 4)])["convolutions"] == {"Forward bf16": 1}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax_cuda12_plugin") is not None, reason="it would compile for minutes")
+def test_without_cuda_wheels_it_says_how_to_get_them():
+    assert CARDS.keys() == {"2080ti", "a100", "h100"}
+    done = run_command("benchmarks/gpu_program.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "skipped: the CUDA wheels are missing; install them with `uv sync --extra cuda12`\n"

@@ -1,0 +1,91 @@
+"""Several processes that share a run."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_command, tiny_flags
+
+from afiu_jax.errors import UserError
+from afiu_jax.training.checkpoint import load_model
+from afiu_jax.training.hosts import agreed_signal, join_hosts
+from afiu_jax.training.logging import read_metrics
+
+SHARED = {"train__batch_size": 4, "train__learning_rate": 1e-5, "train__statistics_batches": 2}
+
+
+def start_processes(workdir, count=2, **overrides):
+    """So many processes of one run, without waiting for them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    command = [sys.executable, "train.py", "--config=configs/sod.py:demo", f"--workdir={workdir}"]
+    command += [*tiny_flags(**{**SHARED, **overrides}), f"--coordinator={address}", f"--processes={count}"]
+    return [
+        subprocess.Popen(
+            [*command, f"--process={i}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for i in range(count)
+    ]
+
+
+def finish(processes):
+    """Their outputs; each must have ended well."""
+    outputs = []
+    for process in processes:
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == 0, err
+        outputs.append(out)
+    return outputs
+
+
+@pytest.mark.slow
+def test_two_processes_train_save_and_resume_also_as_one(tmp_path):
+    first = finish(start_processes(tmp_path / "shared", train__num_steps=2))
+    assert "devices: 2 x cpu" in first[0]
+    assert first[1] == ""  # one of them talks
+    assert "resumed at step 2" in finish(start_processes(tmp_path / "shared", train__num_steps=4))[0]
+    alone = ("train.py", "--config", "configs/sod.py:demo", *tiny_flags(**SHARED))
+    for workdir in ("shared", "alone"):
+        done = run_command(*alone, "--workdir", tmp_path / workdir, timeout=600)
+        assert done.returncode == 0, done.stderr
+    shared, whole = (read_metrics(tmp_path / name) for name in ("shared", "alone"))
+    assert [line["step"] for line in shared if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    losses = ([line["loss"] for line in lines if "loss" in line] for lines in (shared, whole))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    shared, whole = (load_model(tmp_path / name / "checkpoints" / "6") for name in ("shared", "alone"))
+    for name, value in whole.params.items():
+        np.testing.assert_allclose(shared.params[name], value, atol=1.3e-4, err_msg=name)
+    assert shared.scores["mae"] == pytest.approx(whole.scores["mae"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
+    running = start_processes(tmp_path, train__num_steps=100_000, eval__every_steps=100_000)
+    deadline = time.monotonic() + 400
+    while not read_metrics(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.kill(running[1].pid, signal.SIGTERM)
+    for process in running:
+        process.communicate(timeout=200)
+        assert process.returncode == 128 + signal.SIGTERM
+    last = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert read_metrics(tmp_path)[-1]["step"] == last
+
+
+def test_processes_that_cannot_be_joined_are_refused():
+    join_hosts(None, None, None)
+    with pytest.raises(UserError, match="belong together: pass all three"):
+        join_hosts("localhost:1", 2, None)
+    with pytest.raises(UserError, match="--process is 2; it must lie in 0…1"):
+        join_hosts("localhost:1", 2, 2)
+
+
+def test_a_run_of_one_stops_at_once():
+    assert agreed_signal(signal.SIGTERM, 3, 20) is signal.SIGTERM
+    assert agreed_signal(None, 20, 20) is None
