@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,28 +53,23 @@ def sole_use(folder: Path, what: str = "run", advice: str = "pass another --work
     Raises:
         UserError: another live process holds it, or it cannot be written.
     """
-    descriptors = []
-    try:
+    with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                descriptors.append(_lock(beside(folder)))
+                held.callback(os.close, _lock(beside(folder)))
+                held.callback(_remove, beside(folder))  # while it is still locked, so that it is nobody else's
             except OSError as error:
                 # Only who may write beside a folder can delete it: where nobody may, its own lock is enough.
                 if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                     raise
-            descriptors.append(_lock(inside(folder)))
+            descriptor = _lock(inside(folder))
+            held.callback(os.close, descriptor)
         except BlockingIOError:
             raise UserError(f"another {what} is at work in {folder}: wait until it has ended, or {advice}") from None
         except OSError as error:
             raise UserError(f"cannot write in {folder} ({error.strerror}): {advice}") from error
-        yield Hold(folder, descriptors[-1])
-    finally:
-        if len(descriptors) == 2:
-            with suppress(OSError):  # a read-only disk, or somebody has cleaned up
-                beside(folder).unlink()
-        for descriptor in descriptors:
-            os.close(descriptor)
+        yield Hold(folder, descriptor)
 
 
 def inside(folder: Path) -> Path:
@@ -99,6 +94,11 @@ def _lock(path: Path) -> int:
         if _is_open_at(descriptor, path):
             return descriptor
         os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # the disk has become read-only, or somebody has cleaned up
+        path.unlink()
 
 
 def _is_open_at(descriptor: int, path: Path) -> bool:

@@ -89,7 +89,7 @@ def open_declared(spec: Spec, *, faults: Faults | None = None) -> Source:
     return View(source, indices, source.white, False)
 
 
-def _require_meanings(spec: Spec, positive: Meaning) -> None:
+def _require_meanings(spec: Spec, positive: str) -> None:
     for meaning, what in ((spec.white, "white"), (positive, "task.positive")):
         if meaning is not None and meaning not in get_args(Meaning):
             raise DataError(f"{what} is {meaning!r}; it says what 255 marks: {', '.join(get_args(Meaning))}")

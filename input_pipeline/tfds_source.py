@@ -47,7 +47,8 @@ class TfdsSource:
             image = pixels(_open(example["image"]), "RGB")
             mask, colours = mask_pixels(_open(example["mask"]))
         except BROKEN as error:
-            raise DataError(f"cannot read record {name}: {error}; prepare the data set again") from error
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"cannot read record {name}: {why}; prepare the data set again") from error
         if image.shape[:2] != mask.shape:
             raise DataError(f"image and mask of record {name} differ in size: prepare the data set again")
         if looks_swapped(image, colours):

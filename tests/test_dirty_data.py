@@ -8,6 +8,7 @@ meant.
 import os
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from test_folder import encoded, noise, ramp
 from input_pipeline.records import DataError
 from input_pipeline.skipping import Skipping
 from input_pipeline.sources import Spec, open_source
+from input_pipeline.tfds_source import TfdsSource
 
 MASK = np.where(np.arange(15) < 6, np.uint8(255), np.zeros((12, 15), np.uint8))
 SEEDS = 40
@@ -197,6 +199,22 @@ def test_a_folder_of_nothing_but_faults_is_refused_in_either_case(tmp_path):
     for faults in (None, {}):
         with pytest.raises(DataError, match="png"):
             open_source(spec, "salient", faults=faults)
+
+
+@pytest.mark.parametrize("fault", [truncated, zeroed, empty, text, swapped, other_size])
+def test_records_of_tfds_are_held_to_the_same(tmp_path, fault):
+    for seed in range(SEEDS):
+        spec = pairs(tmp_path / str(seed), fault, seed)
+        root = Path(spec.path)
+        files = [(root / "images" / f"{number}.png", root / "masks" / f"{number}.png") for number in range(5)]
+        examples = [
+            {"image": image.read_bytes(), "mask": mask.read_bytes(), "id": image.stem.encode()} for image, mask in files
+        ]
+        source = TfdsSource(examples, "salient")
+        with pytest.raises(DataError, match="record 2") as caught:
+            source[2]
+        assert "\n" not in str(caught.value)
+        assert good_pairs_of(Skipping(source)) == ["0", "1", "3", "4"]
 
 
 class Broken:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from input_pipeline.loader import Preparation, eval_batches, train_batches
 from input_pipeline.records import DataError
+from input_pipeline.skipping import Skipping
 from input_pipeline.transforms import Augment, resize
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -258,3 +259,21 @@ def test_an_error_of_a_record_reaches_the_caller_as_it_is(workers):
     with pytest.raises(DataError) as caught:
         list(batches)
     assert str(caught.value) == "cannot read picture 5: replace the file"
+
+
+def test_what_stands_in_for_a_record_is_named_and_has_no_weight_in_evaluation():
+    source = Skipping(Noise(8, broken=5))
+    reason = "cannot read picture 5: replace the file"
+    batches = list(eval_batches(source, SMALL, batch_size=3))
+    assert names_in(batches) == ["0", "1", "2", "3", "4", "6", "6", "7", ""]
+    assert [batch["weight"].tolist() for batch in batches] == [[1, 1, 1], [1, 1, 0], [1, 1, 0]]
+    assert [batch["skipped"] for batch in batches] == [[], [reason], []]
+
+
+def test_skipping_keeps_the_order_of_all_other_records_and_a_later_start_is_the_tail():
+    whole, broken = stream(Noise(8), 6), stream(Skipping(Noise(8, broken=5)), 6)
+    for a, b in zip(whole, broken, strict=True):
+        assert ["6" if name == "5" else name for name in a["id"]] == b["id"]
+        assert len(b["skipped"]) == a["id"].count("5")
+    tail = stream(Skipping(Noise(8, broken=5)), 4, start_step=2)
+    assert all(same(a, b) and a["skipped"] == b["skipped"] for a, b in zip(broken[2:], tail, strict=True))

@@ -24,6 +24,7 @@ from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.saved import transfer
 from afiu_jax.training.state import create_state, graph_of
 from afiu_jax.training.step import make_train_step
+from afiu_jax.workdir import sole_use
 from input_pipeline.prepare import prepare
 from input_pipeline.records import DataError
 from input_pipeline.scenes import Scenes
@@ -185,6 +186,8 @@ def test_refusals_leave_the_run_alone(sod_run, tmp_path):
         data__train__path=str(folder_of_scenes(tmp_path / "data", "salient"))), new)  # fmt: skip
     refuses("model.options do not make a network: an RSU has a height of at least 2", tiny_config(
         model__options__rsu_heights=(1, 2, 2, 2, 2)), new)  # fmt: skip
+    with sole_use(sod_run):
+        refuses("another run is at work in", tiny_config(), sod_run)
     assert sorted(p.name for p in sod_run.rglob("*")) == before
     assert not new.exists()
 

@@ -65,6 +65,7 @@ def test_a_folder_that_was_moved_is_held_at_its_new_place(tmp_path):
     with sole_use(tmp_path / "old") as hold:
         (tmp_path / "old").rename(tmp_path / "new")
         refusal(tmp_path / "new", "another run is at work in")
+        assert not beside(tmp_path / "new").exists()
         with pytest.raises(UserError, match="was deleted or moved while this process was at work"):
             hold.require()
 

@@ -208,7 +208,7 @@ def _reading(step_folder: Path, *items: str) -> Iterator[None]:
         if found := damage(step_folder, *items):
             raise ValueError(found)
         yield
-    except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
+    except Exception as error:  # no narrower: that is what Orbax raises for a file that was emptied
         text = " ".join(str(error).split())
         why = text if len(text) <= _WHY else f"{text[:_WHY]} …"
         raise UserError(
