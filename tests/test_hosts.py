@@ -48,7 +48,7 @@ def finish(processes):
 def test_two_processes_train_save_and_resume_also_as_one(tmp_path):
     first = finish(start_processes(tmp_path / "shared", train__num_steps=2))
     assert "devices: 2 x cpu" in first[0]
-    assert first[1] == ""  # one of them talks
+    assert "step" not in first[1]  # one of them talks; Gloo greets from both
     assert "resumed at step 2" in finish(start_processes(tmp_path / "shared", train__num_steps=4))[0]
     alone = ("train.py", "--config", "configs/sod.py:demo", *tiny_flags(**SHARED))
     for workdir in ("shared", "alone"):

@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -50,7 +51,9 @@ class Statistics:
         flat = flatten(state.batch_stats)
         for norm, moments in union.items():
             for leaf, value in zip(("mean", "var"), moments, strict=True):
-                flat[f"{norm}.{leaf}"] = jax.device_put(jnp.float32(value), flat[f"{norm}.{leaf}"].sharding)
+                name, value = f"{norm}.{leaf}", np.float32(value)
+                # Putting an array on devices of other processes takes this call.
+                flat[name] = jax.make_array_from_callback(value.shape, flat[name].sharding, value.__getitem__)
         return state.replace(batch_stats=unflatten(flat, state.batch_stats))
 
 
