@@ -117,7 +117,7 @@ class Checkpoints:
         says so of each. If all are damaged, none is moved.
 
         Raises:
-            UserError: damaged checkpoints, and no other.
+            UserError: damaged checkpoints, and no other; a damaged one in a run of several processes.
         """
         folder, damaged = Path(self._manager.directory), {}
         for step in sorted(self._manager.all_steps(), reverse=True):
@@ -126,6 +126,8 @@ class Checkpoints:
             except UserError as error:
                 damaged[step] = error
                 continue
+            if damaged and jax.process_count() > 1:  # moving files takes one process, and no other at work
+                break
             lines = [f"{error}: moved to {_move_away(folder / str(bad))}" for bad, error in damaged.items()]
             self._manager.reload()
             return state, position, lines

@@ -7,27 +7,22 @@ Where the weights come from, in this order: the work directory's last checkpoint
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import jax
-import numpy as np
 from flax import nnx
-from jaxtyping import Float, UInt8
 from rich.console import Console
 
 from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.console import open_console
 from afiu_jax.errors import UserError
-from afiu_jax.evaluation import score_batches
 from afiu_jax.interop.backbone import load_backbone
 from afiu_jax.losses import LOSSES
-from afiu_jax.maps import to_8_bit
 from afiu_jax.networks import NETWORKS, abstract_model, create_model
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.config import Resolved, differences, num_steps, resolve, steps_per_epoch
-from afiu_jax.training.devices import check_batch, describe_devices, fetch, on_devices, replicated, spread
+from afiu_jax.training.devices import check_batch, describe_devices, on_devices, replicated
 from afiu_jax.training.finetuning import frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.hosts import agreed_signal, held_by_first, is_first
@@ -40,13 +35,14 @@ from afiu_jax.training.state import TrainState, create_state, graph_of
 from afiu_jax.training.statistics import Statistics
 from afiu_jax.training.step import TrainStep, make_predict_step, make_train_step
 from afiu_jax.training.summary import write_summary
+from afiu_jax.training.validation import Validation
 from afiu_jax.training.watch import Watch
 from afiu_jax.weights import is_shipped, load_weights
-from input_pipeline.loader import Batch, Preparation, eval_batches, train_batches
+from input_pipeline.loader import Batch, Preparation, train_batches
 from input_pipeline.records import Source
 from input_pipeline.skipping import Faults
 from input_pipeline.sources import Spec, describe, looks_inverted, open_source
-from input_pipeline.transforms import Augment, resize
+from input_pipeline.transforms import Augment
 
 
 @dataclass(frozen=True)
@@ -174,7 +170,7 @@ class Run:
     console: Console
     train_step: TrainStep
     renew_statistics: Callable[[TrainState], TrainState]
-    validation: "Validation"
+    validation: Validation
     checkpoints: Checkpoints
     log: MetricsLog | SilentLog
     num_steps: int
@@ -239,45 +235,6 @@ class Run:
             self.log.panel(step, self.validation.panel(state))
         self.console.print(f"step {step}: validation MAE {scores['mae']:.4f}, max F {scores['max_f']:.4f}")
         return scores
-
-
-class Validation:
-    """Scores and pictures of the validation data at the network's size.
-
-    Attributes:
-        skipped: why records could not be read, of those that the last scores leave out.
-    """
-
-    def __init__(self, source: Source, config: Resolved, predict_step):
-        self.source, self.config, self.predict_step = source, config, predict_step
-        self.preparation = Preparation.of(config["data"])
-        self.skipped: list[str] = []
-
-    def scores(self, state: TrainState) -> dict[str, float]:
-        """``mae`` and ``max_f`` over all of the data."""
-        self.skipped = []
-        return score_batches(partial(self._maps, state), self._batches())
-
-    def panel(self, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
-        """Image, mask and map side by side, one row for each of the first records."""
-        batch = next(self._batches())
-        found = self._maps(state, batch["image"])
-        rows = []
-        for i in range(min(self.config["logging"]["panels"], len(self.source), len(found))):
-            image = resize(self.source[i]["image"], self.preparation.size)
-            maps = (np.repeat(to_8_bit(m), 3, axis=-1) for m in (batch["mask"][i], found[i]))
-            rows.append(np.hstack([image, *maps]))
-        return np.vstack(rows)
-
-    def _maps(self, state: TrainState, images: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b h w 1"]:
-        """Every process reads all of the data and has all of the maps; the devices share the work."""
-        return fetch(self.predict_step(state.params, state.batch_stats, spread(images)))
-
-    def _batches(self) -> Iterator[Batch]:
-        size, workers = self.config["eval"]["batch_size"], self.config["data"]["workers"]
-        for batch in eval_batches(self.source, self.preparation, batch_size=size, workers=workers):
-            self.skipped += batch["skipped"]
-            yield batch
 
 
 def _check_workdir(workdir: Path, config: Resolved) -> None:
