@@ -21,11 +21,13 @@ class TfdsSource:
     Several threads may read at once: array_record shares one thread-safe reader per file, and decoding keeps
     no state.
 
-    Attributes:
+    Args:
+        examples: dictionaries of encoded files, ``image``, ``mask`` and perhaps ``id``, decoded one by one.
         white: what 255 means in the masks.
     """
 
-    def __init__(self, examples: Sequence[dict[str, bytes]], white: Meaning):
+    # No item type: whoever checked it would read a record, which may be damaged.
+    def __init__(self, examples: Sequence, white: Meaning):
         self._examples = examples
         self.white = white
 
@@ -41,14 +43,19 @@ class TfdsSource:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside 0 … {len(self) - 1}")
-        example = self._examples[index]
-        name = example["id"].decode() if "id" in example else f"{index:06d}"
+        name = f"{index:06d}"
+        try:
+            example = self._examples[index]
+            if None in example.values():
+                raise ValueError("its file ends before it")
+        except Exception as error:  # no narrower: TFDS decodes whatever a damaged file gives
+            raise DataError(f"cannot read record {name}: {_cause(error)}; prepare the data set again") from error
+        name = example["id"].decode() if "id" in example else name
         try:
             image = pixels(_open(example["image"]), "RGB")
             mask, colours = mask_pixels(_open(example["mask"]))
         except BROKEN as error:
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"cannot read record {name}: {why}; prepare the data set again") from error
+            raise DataError(f"cannot read record {name}: {_cause(error)}; prepare the data set again") from error
         if image.shape[:2] != mask.shape:
             raise DataError(f"image and mask of record {name} differ in size: prepare the data set again")
         if looks_swapped(image, colours):
@@ -77,12 +84,15 @@ def open_tfds(
             one of the two images, or does not say what white means.
     """
     folder = _prepared_folder(name, data_folder(data_dir))
-    builder = tfds.builder_from_directory(folder)
+    try:
+        builder = tfds.builder_from_directory(folder)
+        declared = (builder.info.metadata or {}).get("white")
+    except Exception as error:  # no narrower: each of the three files fails in ways of its own
+        raise DataError(f"cannot read {folder} ({_cause(error)}): remove it and prepare {name} again") from error
     features = builder.info.features
     for key in ("image", "mask"):
         if key not in features or not isinstance(features[key], tfds.features.Image):
             raise DataError(f"{name} in {folder} has no image {key!r}; its features are {', '.join(sorted(features))}")
-    declared = (builder.info.metadata or {}).get("white")
     if white is None and declared is None:
         raise DataError(f"{name} does not say what white means in its masks; pass white: salient, blur or focus")
     if declared and white and white != declared:
@@ -126,6 +136,11 @@ def _prepared_folder(name: str, root: Path) -> Path:
     raise DataError(
         f"unknown dataset {name!r}: not folder, scenes, bokeh, {known}, and no prepared TFDS dataset in {root}"
     )
+
+
+def _cause(error: Exception, longest: int = 120) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= longest else f"{text[:longest]} …"
 
 
 def _open(data: bytes) -> Image.Image:

@@ -1,4 +1,5 @@
 import pickle
+import shutil
 import sys
 import urllib.error
 import zipfile
@@ -8,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from faults import cut, empty, flip
 from PIL import Image
 
 from input_pipeline import prepare as prepare_module
 from input_pipeline.builders import BUILDERS, builder_class
+from input_pipeline.builders import files as files_module
 from input_pipeline.builders.cuhk_defocus.cuhk_defocus import split_names
 from input_pipeline.prepare import describe, prepare
 from input_pipeline.records import DataError
@@ -353,3 +356,28 @@ def test_another_prepared_dataset_needs_white_from_the_caller(tmp_path):
     assert (source.white, source[0]["id"]) == ("focus", "000000")
     np.testing.assert_array_equal(source[0]["image"], np.asarray(photo()))
     np.testing.assert_array_equal(source[0]["mask"], mask_levels())
+
+
+@pytest.mark.parametrize("fault", [cut, empty, flip, Path.unlink])
+@pytest.mark.parametrize("kind", ["array_record", "dataset_info", "metadata", "features"])
+def test_damaged_files_of_a_prepared_data_set_are_one_line(kind, fault, tmp_path):
+    make_pairs(tmp_path / "in/images", tmp_path / "in/masks", ["a", "b"])
+    build("sod", tmp_path / "in", tmp_path)
+    [path] = (tmp_path / "data").rglob(f"*{kind}*")
+    fault(path)
+    with pytest.raises(DataError, match=r"prepare|does not say what white means") as caught:
+        open_tfds("sod", "test", tmp_path / "data")[0]
+    assert "\n" not in str(caught.value)
+
+
+def test_what_unpacks_to_more_than_a_picture_has_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(files_module, "LARGEST", 2**20)
+    make_pairs(tmp_path / "in/images", tmp_path / "in/masks", ["a", "b"])
+    (tmp_path / "in/images/b.jpg").unlink()
+    with zipfile.ZipFile(tmp_path / "in/images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "in/images/a.jpg", "images/a.jpg")
+        archive.writestr("images/b.jpg", b"\0" * 2**21)
+    assert (tmp_path / "in/images.zip").stat().st_size < 10_000
+    shutil.rmtree(tmp_path / "in/images")
+    with pytest.raises(DataError, match=r"b\.jpg is not a readable picture .*would unpack to 2 MiB, more than the 1"):
+        build("sod", tmp_path / "in", tmp_path)

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import tiny_config
+from faults import cut, empty, flip
 from test_training import assert_same_run
 
 from afiu_jax.errors import UserError
@@ -13,24 +14,8 @@ from afiu_jax.training.checksums import NAME, damage, seal
 from afiu_jax.training.loop import train_and_evaluate
 
 
-def truncate(folder, item):
-    file = largest(folder / item)
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def flip(folder, item):
-    file = largest(folder / item)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-def remove(folder, item):
-    shutil.rmtree(folder / item)
-
-
-def empty(folder, item):
-    largest(folder / item).write_bytes(b"")
+def remove(path):
+    shutil.rmtree(path.parent)
 
 
 def largest(folder):
@@ -52,20 +37,20 @@ def test_every_checkpoint_is_sealed(sod_run):
 
 
 @pytest.mark.parametrize("item", ["model", "optimizer", "data", "meta"])
-@pytest.mark.parametrize("fault", [truncate, flip, remove, empty])
+@pytest.mark.parametrize("fault", [cut, flip, remove, empty])
 def test_damage_to_any_item_is_found_and_named(copy, fault, item):
     folder = copy / "checkpoints" / "6"
-    fault(folder, item)
+    fault(largest(folder / item))
     assert damage(folder).startswith(f"{item}/")
     others = [name for name in ("model", "optimizer", "data", "meta") if name != item]
     assert damage(folder, *others) is None
 
 
 @pytest.mark.parametrize("item", ["model", "meta"])
-@pytest.mark.parametrize("fault", [truncate, flip, empty])
+@pytest.mark.parametrize("fault", [cut, flip, empty])
 def test_a_damaged_network_is_refused_where_it_is_asked_for(copy, tmp_path, fault, item):
     folder = copy / "checkpoints" / "6"
-    fault(folder, item)
+    fault(largest(folder / item))
     with pytest.raises(UserError, match=rf"checkpoints/6 cannot be read \({item}/.*it is damaged") as caught:
         load_model(folder)
     assert "\n" not in str(caught.value)
@@ -80,7 +65,7 @@ def test_without_checksums_a_whole_checkpoint_is_read_as_before(copy):
     (folder / NAME).unlink()
     found = load_model(folder).params
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
-    empty(folder, "model")
+    empty(largest(folder / "model"))
     with pytest.raises(UserError, match="it is damaged"):
         load_model(folder)
 
@@ -92,7 +77,7 @@ def test_a_file_of_checksums_that_is_broken_itself_is_damage(copy):
 
 
 def test_a_resumed_run_passes_over_what_is_damaged_and_ends_the_same(sod_run, copy, capsys):
-    flip(copy / "checkpoints" / "6", "optimizer")
+    flip(largest(copy / "checkpoints" / "6" / "optimizer"))
     assert train_and_evaluate(tiny_config(), copy).step == 6
     said = capsys.readouterr().out
     assert f"the checkpoint {copy / 'checkpoints' / '6'} cannot be read (optimizer/" in said
@@ -105,7 +90,7 @@ def test_a_resumed_run_passes_over_what_is_damaged_and_ends_the_same(sod_run, co
 def test_a_run_of_which_all_checkpoints_are_damaged_is_left_as_it_is(copy):
     steps = whole_steps(copy)
     for step in steps:
-        truncate(copy / "checkpoints" / str(step), "optimizer")
+        cut(largest(copy / "checkpoints" / str(step) / "optimizer"))
     with pytest.raises(UserError, match=rf"checkpoints/{steps[-1]} cannot be read"):
         train_and_evaluate(tiny_config(), copy)
     assert whole_steps(copy) == steps

@@ -1,6 +1,7 @@
 """Batch statistics estimated anew: those of all the batches, without a trace in anything else."""
 
 import json
+import signal
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ from conftest import tiny_config
 from flax import nnx
 
 from afiu_jax.layers import batch_norm, conv
+from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.logging import read_metrics
 from afiu_jax.training.loop import train_and_evaluate
@@ -65,9 +67,21 @@ def test_frozen_statistics_stay():
         np.testing.assert_array_equal(before[f"norm_b.{leaf}"], after[f"norm_b.{leaf}"])
 
 
-def test_a_run_with_statistics_trains_the_same_weights_and_resumes_exactly(sod_run, tmp_path):
+def test_a_run_with_statistics_trains_the_same_weights_and_resumes_exactly(sod_run, tmp_path, monkeypatch):
+    """Also one that is stopped while they are estimated, at step 3: it estimates them when it goes on."""
+    real, opened = loop._train_batches, []
+
+    def interrupted(*args):
+        opened.append(args)
+        if len(opened) == 2:  # the first is training's own
+            signal.raise_signal(signal.SIGTERM)
+        yield from real(*args)
+
     train_and_evaluate(tiny_config(train__statistics_batches=3), tmp_path / "whole")
-    train_and_evaluate(tiny_config(train__statistics_batches=3, train__num_steps=4), tmp_path / "parts")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_train_batches", interrupted)
+        stopped = train_and_evaluate(tiny_config(train__statistics_batches=3), tmp_path / "parts")
+    assert (stopped.step, stopped.scores, stopped.stopped_by) == (3, None, "SIGTERM")
     train_and_evaluate(tiny_config(train__statistics_batches=3), tmp_path / "parts")
     plain, whole, parts = (
         load_model(w / "checkpoints" / "6") for w in (sod_run, tmp_path / "whole", tmp_path / "parts")

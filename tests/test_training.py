@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import jax.numpy as jnp
 import numpy as np
@@ -98,7 +99,7 @@ def test_logged_loss_is_that_of_the_step(sod_run):
 
 def test_the_best_checkpoint_survives_resuming(tmp_path, monkeypatch):
     errors = iter([0.3, 0.1, 0.4, 0.5, 0.6, 0.2])
-    monkeypatch.setattr(loop.Validation, "scores", lambda self, state: {"mae": next(errors), "max_f": 0.5})
+    monkeypatch.setattr(loop.Validation, "scores", lambda self, *_: {"mae": next(errors), "max_f": 0.5})
     train_and_evaluate(tiny_config(eval__every_steps=1, train__num_steps=3), tmp_path)
     train_and_evaluate(tiny_config(eval__every_steps=1), tmp_path)
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"2", "5", "6"}
@@ -112,8 +113,6 @@ def test_a_finished_run_is_left_alone(sod_run):
 
 
 def test_signal_saves_and_the_same_command_resumes(sod_run, tmp_path, monkeypatch):
-    import signal
-
     real, before = loop.train_batches, signal.getsignal(signal.SIGTERM)
 
     def interrupted(*args, **kwargs):
@@ -129,6 +128,45 @@ def test_signal_saves_and_the_same_command_resumes(sod_run, tmp_path, monkeypatc
     assert signal.getsignal(signal.SIGTERM) == before
     train_and_evaluate(tiny_config(), tmp_path / "run")
     assert_same_run(sod_run, tmp_path / "run")
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_signal_during_a_validation_is_answered_at_once(step, sod_run, tmp_path, monkeypatch):
+    """It comes while data is read for the scores of step 3 or 6; the run that resumes misses nothing."""
+    real, opened = loop.Validation._batches, []
+
+    def interrupted(self):
+        opened.append(self)
+        if len(opened) == 2 * (step // 3) - 1:  # a validation opens the data for scores and for the panel
+            signal.raise_signal(signal.SIGTERM)
+        yield from real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Validation, "_batches", interrupted)
+        outcome = train_and_evaluate(tiny_config(), tmp_path / "run")
+    assert (outcome.step, outcome.scores, outcome.stopped_by) == (step, None, "SIGTERM")
+    assert load_model(tmp_path / "run" / "checkpoints" / str(step)).scores is None
+    assert train_and_evaluate(tiny_config(), tmp_path / "run").scores
+    assert_same_run(sod_run, tmp_path / "run")
+
+
+def test_a_second_signal_ends_a_run_at_once(tmp_path, monkeypatch):
+    """As Ctrl-C twice: the handlers are Python's own again, and the checkpoints before it stay whole."""
+    real = loop.train_batches
+
+    def interrupted(*args, **kwargs):
+        for i, batch in enumerate(real(*args, **kwargs)):
+            if i == 3:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+            yield batch
+
+    monkeypatch.setattr(loop, "train_batches", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(tiny_config(), tmp_path)
+    assert load_model(tmp_path).step == 3
+    monkeypatch.setattr(loop, "train_batches", real)
+    train_and_evaluate(tiny_config(), tmp_path)
 
 
 def test_transfer_starts_from_the_other_runs_weights(sod_run, tmp_path, monkeypatch):

@@ -87,8 +87,13 @@ class Checkpoints:
         """Step of the last whole checkpoint."""
         return self._manager.latest_step()
 
+    def has_scores(self, step: int) -> bool:
+        """Whether there is a checkpoint of this step whose network was validated."""
+        folder = Path(self._manager.directory) / str(step)
+        return _is_step(folder) and _meta(folder)["scores"] is not None
+
     def save(self, state: TrainState, config: Resolved, scores: dict[str, float] | None) -> None:
-        """Starts writing a checkpoint; a step that is already there is left alone.
+        """Starts writing a checkpoint; a step that is already there without scores is replaced by one that has them.
 
         Raises:
             UserError: the work directory was deleted or moved meanwhile.
@@ -98,7 +103,9 @@ class Checkpoints:
         self.wait()  # as Orbax would; the one before gets its checksums
         step = int(state.step)
         if step in self._manager.all_steps():
-            return
+            if scores is None or self.has_scores(step):
+                return
+            self._manager.delete(step)
         model = {"params": flatten(state.params), "batch_stats": flatten(state.batch_stats)}
         meta = {"config": config, "scores": scores, "versions": {name: version(name) for name in _PACKAGES}}
         items = ocp.args.Composite(

@@ -6,7 +6,6 @@ Where the weights come from, in this order: the work directory's last checkpoint
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -25,41 +24,23 @@ from afiu_jax.training.config import Resolved, differences, num_steps, resolve, 
 from afiu_jax.training.devices import check_batch, describe_devices, on_devices, replicated
 from afiu_jax.training.finetuning import frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
-from afiu_jax.training.hosts import agreed_signal, held_by_first, is_first
-from afiu_jax.training.logging import Clock, LiveLine, MetricsLog, SilentLog, write_json
+from afiu_jax.training.hosts import held_by_first, is_first
+from afiu_jax.training.logging import MetricsLog, SilentLog, write_json
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
+from afiu_jax.training.run import Outcome, Run, Watched, validation_is_due
 from afiu_jax.training.saved import match, transfer
-from afiu_jax.training.signals import StopRequest
 from afiu_jax.training.state import TrainState, create_state, graph_of
 from afiu_jax.training.statistics import Statistics
-from afiu_jax.training.step import TrainStep, make_predict_step, make_train_step
+from afiu_jax.training.step import make_predict_step, make_train_step
 from afiu_jax.training.summary import write_summary
 from afiu_jax.training.validation import Validation
-from afiu_jax.training.watch import Watch
 from afiu_jax.weights import is_shipped, load_weights
 from input_pipeline.loader import Batch, Preparation, train_batches
 from input_pipeline.records import Source
 from input_pipeline.skipping import Faults
 from input_pipeline.sources import Spec, describe, looks_inverted, open_source
 from input_pipeline.transforms import Augment
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        step: steps done.
-        num_steps: steps that the configuration asks for.
-        scores: the last validation's ``mae`` and ``max_f``; None if none ran.
-        stopped_by: name of the signal that stopped it early, or None.
-    """
-
-    step: int
-    num_steps: int
-    scores: dict[str, float] | None
-    stopped_by: str | None
 
 
 def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None) -> Outcome:
@@ -127,7 +108,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             for line in damaged:
                 console.print(f"warning: {line}", style="yellow")
             console.print(f"resumed at step {position} of {steps}")
-        if position >= steps:
+        if position >= steps and not validation_is_due(config, checkpoints, position, steps):
             console.print(f"nothing to do: {workdir} is at step {position} of {steps}")
             return Outcome(position, steps, None, None)
         if is_first():
@@ -160,81 +141,6 @@ def recorded_start(init_from: str | None) -> str | None:
     if init_from is None or is_shipped(init_from):
         return init_from
     return str(Path(init_from).expanduser().absolute())
-
-
-@dataclass
-class Run:
-    """The loop itself: steps, and what happens between them."""
-
-    config: Resolved
-    console: Console
-    train_step: TrainStep
-    renew_statistics: Callable[[TrainState], TrainState]
-    validation: Validation
-    checkpoints: Checkpoints
-    log: MetricsLog | SilentLog
-    num_steps: int
-
-    def __call__(self, state: TrainState, batches: Iterator[Batch], position: int) -> Outcome:
-        """Runs from ``position`` to the end, or until a signal asks to stop."""
-        batch_size, every = self.config["train"]["batch_size"], self._rhythm()
-        line = LiveLine(self.num_steps, position, batch_size, self.config["records"], self.console)
-        scores, unchecked, clock = None, None, Clock(position)
-        watch = Watch(self.config, self.checkpoints, self.log, self.console)
-        try:
-            with StopRequest() as stop:
-                for step in range(position + 1, self.num_steps + 1):
-                    batch = next(batches)
-                    state, report = self.train_step(state, *on_devices(batch))
-                    if unchecked:  # one step late, so that the devices never wait for the host
-                        watch.finite(*unchecked)
-                    watch.missing(step, "train", batch["skipped"])
-                    unchecked = (step, report, batch["id"])
-                    stopped_by = agreed_signal(stop.signal, step, every["logging"])
-                    last = step == self.num_steps or stopped_by is not None
-                    line.advance(step)
-                    if last or step % every["logging"] == 0 or step == position + 1:
-                        rate = clock.rate(step) * batch_size
-                        if watch.finite(*unchecked):
-                            self.log.scalars(
-                                step,
-                                loss=float(report.loss),
-                                gradient_norm=float(report.gradient_norm),
-                                images_per_second=rate,
-                            )
-                            line.say(step, float(report.loss), rate)
-                    if step == self.num_steps or (step % every["eval"] == 0 and stopped_by is None):
-                        watch.finite(*unchecked)
-                        clock.pause()
-                        # Training goes on with these, as a run does that resumes here; no gradient depends on them.
-                        state = self.renew_statistics(state)
-                        scores = self._validate(state, step, watch)
-                        self.checkpoints.save(state, self.config, scores)
-                        clock.resume()
-                    elif last or step % every["checkpoint"] == 0:
-                        watch.finite(*unchecked)
-                        self.checkpoints.save(state, self.config, None)
-                    if last:
-                        break
-                self.checkpoints.wait()  # a second signal must not find it half-written
-        finally:
-            line.stop()
-        if stopped_by and step < self.num_steps:
-            self.console.print(f"{stopped_by.name}: saved step {step}; the same command goes on from there")
-            return Outcome(step, self.num_steps, scores, stopped_by.name)
-        return Outcome(step, self.num_steps, scores, None)
-
-    def _rhythm(self) -> dict[str, int]:
-        return {name: self.config[name]["every_steps"] for name in ("logging", "eval", "checkpoint")}
-
-    def _validate(self, state: TrainState, step: int, watch: Watch) -> dict[str, float]:
-        scores = self.validation.scores(state)
-        watch.missing(step, "val", self.validation.skipped)
-        self.log.scalars(step, **{f"val_{name}": value for name, value in scores.items()})
-        if self.config["logging"]["tensorboard"] and self.config["logging"]["panels"]:
-            self.log.panel(step, self.validation.panel(state))
-        self.console.print(f"step {step}: validation MAE {scores['mae']:.4f}, max F {scores['max_f']:.4f}")
-        return scores
 
 
 def _check_workdir(workdir: Path, config: Resolved) -> None:
@@ -309,13 +215,13 @@ def _check_start(old: Resolved, new: Resolved, console: Console) -> None:
         )
 
 
-def _renewal(statistics: Statistics, source: Source, config: Resolved) -> Callable[[TrainState], TrainState]:
+def _renewal(statistics: Statistics, source: Source, config: Resolved) -> Callable[[TrainState, Watched], TrainState]:
     """Puts the statistics of ``train.statistics_batches`` training batches, always the same ones, into a state."""
     count = config["train"]["statistics_batches"]
 
-    def renew(state: TrainState) -> TrainState:
+    def renew(state: TrainState, watched: Watched) -> TrainState:
         batches = islice(_train_batches(source, {**config, "seed": config["seed"] + 1}, 0), count)
-        return statistics(state, (on_devices(batch)[0] for batch in batches)) if count else state
+        return statistics(state, (on_devices(batch)[0] for batch in watched(batches))) if count else state
 
     return renew
 

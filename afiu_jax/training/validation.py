@@ -1,6 +1,6 @@
 """The validation of a run while it trains: scores and pictures at the network's size."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -28,10 +28,10 @@ class Validation:
         self.preparation = Preparation.of(config["data"])
         self.skipped: list[str] = []
 
-    def scores(self, state: TrainState) -> dict[str, float]:
-        """``mae`` and ``max_f`` over all of the data."""
+    def scores(self, state: TrainState, watched: Callable[[Iterable], Iterator] = iter) -> dict[str, float]:
+        """``mae`` and ``max_f`` over all of the data, whose batches are read through ``watched``."""
         self.skipped = []
-        return score_batches(partial(self._maps, state), self._batches())
+        return score_batches(partial(self._maps, state), watched(self._batches()))
 
     def panel(self, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
         """Image, mask and map side by side, one row for each of the first records."""

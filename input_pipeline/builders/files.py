@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from input_pipeline.records import DataError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+LARGEST = 2**28
+"""Bytes of the largest member of an archive that is read: a few kilobytes can be made to unpack to anything."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,15 @@ def _list_archive(path: Path, parts: tuple[str, ...]) -> Iterator[Picture]:
                 PurePosixPath(*parts, path.stem, inner),
                 f"{path}:{member}",
                 True,
-                partial(archive.read, member),
+                partial(_read_member, archive, member),
             )
+
+
+def _read_member(archive: zipfile.ZipFile, member: str) -> bytes:
+    size = archive.getinfo(member).file_size
+    if size > LARGEST:
+        raise DataError(f"{member} would unpack to {size >> 20} MiB, more than the {LARGEST >> 20} of any picture here")
+    return archive.read(member)  # zipfile reads no more than that size
 
 
 def _picture(path: PurePosixPath, where: str, zipped: bool, read: Callable[[], bytes]) -> Picture:

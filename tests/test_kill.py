@@ -1,0 +1,115 @@
+"""Runs that are killed: the real command, SIGKILL and SIGTERM at any moment, and what the next start makes of it."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, tiny_flags
+from test_training import assert_same_run, parameters, timeless
+
+from afiu_jax.training.checkpoint import whole_steps
+from afiu_jax.training.logging import read_metrics
+
+BUSY = {"checkpoint__every_steps": 2, "eval__every_steps": 10, "checkpoint__keep_last": 2}
+"""So many checkpoints that most of the time one is being written."""
+
+
+def start(workdir, *flags, config="configs/sod.py:demo"):
+    command = [sys.executable, "train.py", f"--config={config}", f"--workdir={workdir}", *flags]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until(process, pattern):
+    """The lines that a process says up to one that fits."""
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if re.match(pattern, line):
+            return said
+    raise AssertionError(f"it ended: {said}{process.stderr.read()}")
+
+
+def finished(workdir, flags):
+    process = start(workdir, *flags)
+    said, errors = process.communicate(timeout=580)
+    assert process.returncode == 0, errors
+    return said
+
+
+@pytest.mark.parametrize(
+    ("kills", "steps"), [(3, 40), pytest.param(30, 300, marks=pytest.mark.slow)], ids=["short", "long"]
+)
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(kills, steps, tmp_path):
+    """Parameters, and with every step's loss the order of the data, are those of the undisturbed run bit for bit."""
+    flags = tiny_flags(train__num_steps=steps, **BUSY)
+    finished(tmp_path / "whole", flags)
+    random, workdir, half_written = np.random.default_rng(kills), tmp_path / "killed", 0
+    for _ in range(kills):
+        kept = whole_steps(workdir)
+        process = start(workdir, *flags)
+        said = "".join(until(process, r"step \d+/"))
+        resumed = re.search(r"resumed at step (\d+)", said)
+        assert (int(resumed[1]) if resumed else None) == (kept[-1] if kept else None)
+        assert "warning" not in said
+        time.sleep(random.uniform(0, 1))
+        assert process.poll() is None, "it ended before it was killed: give it more steps"
+        process.kill()
+        process.communicate()
+        half_written += any("tmp" in path.name for path in (workdir / "checkpoints").iterdir())
+    assert "warning" not in finished(workdir, flags)
+    assert [line["step"] for line in read_metrics(workdir) if "loss" in line] == list(range(1, steps + 1))
+    assert timeless(workdir) == timeless(tmp_path / "whole")
+    ours, theirs = parameters(workdir, steps), parameters(tmp_path / "whole", steps)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    if kills == 30:
+        assert half_written, "no kill hit the writing of a checkpoint"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["training", "validation"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_preempted_afiu_small_is_saved_within_30_seconds(moment, number, tmp_path):
+    """The demo's real size: AFIU-small at 96 px, batches of 8; the next start goes on from the step that was saved."""
+    flags = ["--config.eval.every_steps=20", "--config.logging.every_steps=1", "--config.checkpoint.every_steps=1000"]
+    process = start(tmp_path / "run", *flags)
+    # What follows step 20 is its validation: new statistics first, then scores.
+    until(process, r"step 12/" if moment == "training" else r"step 20/")
+    asked = time.monotonic()
+    process.send_signal(number)
+    said, errors = process.communicate(timeout=120)
+    waited = time.monotonic() - asked
+    print(f"{number.name} in {moment}: {waited:.1f} s to the end")
+    assert process.returncode == 128 + number, errors
+    saved = re.search(rf"{number.name}: saved step (\d+); the same command goes on from there", said)
+    assert whole_steps(tmp_path / "run") == [int(saved[1])]
+    assert waited <= 30
+    again = start(tmp_path / "run", *flags)
+    assert f"resumed at step {saved[1]} of" in "".join(until(again, r"resumed|step \d+/"))
+    again.kill()
+    again.communicate()
+
+
+def test_a_signal_before_the_first_step_ends_a_run_at_once(tmp_path):
+    process = start(tmp_path / "run", *tiny_flags())
+    until(process, r"devices: ")
+    process.terminate()
+    assert process.wait(timeout=30) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    assert not whole_steps(tmp_path / "run")
+    finished(tmp_path / "run", tiny_flags())
+
+
+def test_a_second_signal_at_any_moment_leaves_whole_checkpoints(sod_run, tmp_path):
+    """A second SIGTERM while the first one's checkpoint is being written."""
+    flags = tiny_flags(checkpoint__every_steps=1)
+    process = start(tmp_path / "run", *flags)
+    until(process, r"step 2/")
+    process.terminate()
+    time.sleep(0.02)
+    process.terminate()
+    assert process.wait(timeout=60) in (-signal.SIGTERM, 128 + signal.SIGTERM, 0)
+    assert "warning" not in finished(tmp_path / "run", flags)
+    assert_same_run(sod_run, tmp_path / "run")

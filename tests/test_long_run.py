@@ -1,0 +1,64 @@
+"""Thousands of steps: memory, file handles and disk stay flat, checkpoints are pruned, and steps keep their pace."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_flags
+from test_kill import start
+
+from afiu_jax.training.logging import read_metrics
+
+
+def resident(process: int) -> float:
+    """MiB that a process has in memory."""
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1]) / 1024
+
+
+def size(folder: Path) -> float:
+    """MiB on disk below a folder, of what is there while others write and delete."""
+    found = 0
+    for path in folder.rglob("*"):
+        try:
+            found += path.stat().st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return found / 2**20
+
+
+@pytest.mark.parametrize("steps", [400, pytest.param(5000, marks=pytest.mark.slow)])
+def test_a_long_run_stays_as_it_was_after_warming_up(steps, tmp_path):
+    flags = tiny_flags(
+        train__num_steps=steps,
+        logging__every_steps=10,
+        eval__every_steps=100,
+        checkpoint__every_steps=50,
+        checkpoint__keep_last=3,
+    )
+    process, seen = start(tmp_path, *flags), []
+    for line in process.stdout:
+        if step := re.match(r"step (\d+)/", line):
+            handles = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+            seen.append((int(step[1]), resident(process.pid), handles, size(tmp_path / "checkpoints")))
+    assert process.wait() == 0, process.stderr.read()
+    warm = [values for values in seen if values[0] > 200]
+    first, last = warm[: len(warm) // 4], warm[-len(warm) // 4 :]
+    memory, handles, disk = (
+        [np.median([values[column] for values in part]) for part in (first, last)] for column in (1, 2, 3)
+    )
+    rates = {line["step"]: line["images_per_second"] for line in read_metrics(tmp_path) if "loss" in line}
+    early = np.median([rate for step, rate in rates.items() if 200 < step <= 700])
+    late = np.median([rate for step, rate in rates.items() if step > steps - 500])
+    print(
+        f"{steps} steps: resident {memory[0]:.0f} -> {memory[1]:.0f} MiB, handles {handles[0]:.0f} -> {handles[1]:.0f},"
+        f" checkpoints {disk[0]:.2f} -> {disk[1]:.2f} MiB, {early:.0f} -> {late:.0f} images/s"
+    )
+    kept = {path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()}
+    assert {str(steps - 100), str(steps - 50), str(steps)} <= kept
+    assert len(kept) <= 4  # the last three and the best
+    assert memory[1] <= memory[0] * 1.03 + 8
+    assert handles[1] <= handles[0] + 2
+    assert disk[1] <= disk[0] * 1.1
+    if steps == 5000:  # a busy machine makes less of a difference over minutes
+        assert late >= 0.95 * early
