@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -148,6 +149,26 @@ def test_a_signal_during_a_validation_is_answered_at_once(step, sod_run, tmp_pat
     assert load_model(tmp_path / "run" / "checkpoints" / str(step)).scores is None
     assert train_and_evaluate(tiny_config(), tmp_path / "run").scores
     assert_same_run(sod_run, tmp_path / "run")
+
+
+def test_a_clock_that_is_set_back_changes_nothing(sod_run, tmp_path, monkeypatch):
+    """By a day at every look, as far as a program sees it; the files' own times stay, which nothing here reads."""
+    start, looks = time.time(), []
+
+    def earlier():
+        looks.append(start)
+        return start - 86_400 * len(looks)
+
+    monkeypatch.setattr(time, "time", earlier)
+    monkeypatch.setattr(time, "time_ns", lambda: int(earlier() * 1e9))
+    train_and_evaluate(tiny_config(train__num_steps=4), tmp_path)
+    assert train_and_evaluate(tiny_config(), tmp_path).step == 6
+    assert looks
+    monkeypatch.undo()
+    ours, theirs = parameters(tmp_path), parameters(sod_run)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert [line["step"] for line in read_metrics(tmp_path) if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert find_checkpoint(tmp_path)
 
 
 def test_a_second_signal_ends_a_run_at_once(tmp_path, monkeypatch):
