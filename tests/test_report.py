@@ -10,6 +10,7 @@ from test_commands import refusal
 
 from afiu_jax.errors import UserError
 from afiu_jax.report import formats
+from afiu_jax.report.curves import pr_curves
 from afiu_jax.report.published import cells, contradictions, on_data, table1, table2, table3
 from afiu_jax.report.tables import beside_paper, comparison_table
 from afiu_jax.scoring import Scored, Scorer
@@ -81,6 +82,17 @@ def test_report_on_runs_alone_makes_and_scores_their_maps(sod_run, tmp_path):
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "scene-test-00000" in page
     assert "1 = salient" in page
+
+
+@pytest.mark.parametrize(("count", "length"), [(3, 45), (10, 16), (10, 45)])
+def test_every_name_lies_within_the_figure(count, length):
+    curves = {"precision": np.linspace(0.2, 1, 256), "recall": np.linspace(1, 0, 256)}
+    named = [f"{number} {'U²-Netp, SOD prior ' * 3}"[:length] for number in range(count)]
+    figure = pr_curves([Scored(name, {}, curves, [], {}, 1) for name in named])
+    figure.draw_without_rendering()
+    legend = (figure.legends or [figure.axes[0].get_legend()])[0]
+    assert len(legend.get_texts()) == count
+    assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in legend.get_texts())
 
 
 def test_report_refuses_in_one_line(folders, tmp_path):

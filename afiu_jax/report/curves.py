@@ -14,6 +14,7 @@ from afiu_jax.scoring import Scored
 _WIDTH, _HEIGHT = 5.4, 3.7  # inches
 _LINE = 0.2  # inches that a name takes beside a figure
 _INSIDE = 8  # so many names fit into the axes
+_SHORT = 16  # characters of a name of which two columns fit
 _HIDDEN = 0.97  # quantile of the losses above which a first spike is cut off
 
 
@@ -27,7 +28,8 @@ def pr_curves(methods: Sequence[Scored], styles: Mapping[str, dict] | None = Non
     styles = styles or line_styles(method.name for method in methods)
     with house_style():
         below = len(methods) > _INSIDE
-        figure = _figure(_HEIGHT + _LINE * math.ceil(len(methods) / 2) if below else _HEIGHT)
+        columns = 2 if max(len(method.name) for method in methods) <= _SHORT else 1
+        figure = _figure(_HEIGHT + _LINE * math.ceil(len(methods) / columns) if below else _HEIGHT)
         axes = figure.subplots()
         for method in sorted(methods, key=lambda m: -f_curve(m).max()):
             precision, recall = method.curves["precision"], method.curves["recall"]
@@ -38,7 +40,7 @@ def pr_curves(methods: Sequence[Scored], styles: Mapping[str, dict] | None = Non
         lowest = min(method.curves["precision"].min() for method in methods)
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(np.floor(lowest * 10) / 10, 1.01))
         if below:
-            figure.legend(title="max F", alignment="left", loc="outside lower left", ncols=2)
+            figure.legend(title="max F", alignment="left", loc="outside lower left", ncols=columns)
         else:
             axes.legend(title="max F", alignment="left", loc="best")
     return figure
