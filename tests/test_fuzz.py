@@ -1,7 +1,7 @@
 """Files that are changed at random: every reader gives what it can or one line that says why not, never anything else.
 
 The long version reads for ten minutes a reader, ``uv run pytest -m slow -n 0 tests/test_fuzz.py``; what it finds is
-printed as an ``@example`` to keep here.
+printed as ``edits`` to keep in ``FOUND``.
 """
 
 import io
@@ -170,6 +170,24 @@ def check(reader: str, folder: Path, sample: tuple[str, bytes], edits: list[Edit
     except (UserError, DataError) as error:
         assert "\n" not in str(error)
         assert len(str(error)) < 600
+
+
+FOUND = {
+    "a compression that nobody has": ("npz", 0, ("set", 25779, b"\x01")),
+    "an encrypted member": ("npz", 0, ("set", 25777, b"\x01")),
+    "an error of a page": ("torch", 1, ("remove", 279, b"\x00\x00\x00")),
+    "a constant without a type": ("onnx", 0, ("set", 31160, b"\x00")),
+}
+"""What the long version found: reader, which of its samples, edit."""
+
+
+@pytest.mark.parametrize("reader, sample, edit", FOUND.values(), ids=FOUND)
+def test_what_was_found_once_is_refused_in_one_line(reader, sample, edit, tmp_path):
+    if reader == "onnx" and not ONNX.exists():
+        pytest.skip("needs the published u2netp.onnx")
+    check(reader, tmp_path, samples(reader)[sample], [edit])
+    with pytest.raises(UserError, match="damaged or not"):
+        READERS[reader](tmp_path / samples(reader)[sample][0])
 
 
 @pytest.mark.filterwarnings("ignore")

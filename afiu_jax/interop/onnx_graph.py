@@ -76,7 +76,6 @@ def _load(path: Path):
     """The graph of a file and its constant tensors by name."""
     try:
         import onnx
-        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise UserError(f"reading {path} takes the onnx package: pip install afiu-jax[export]") from error
     if not path.is_file():
@@ -84,13 +83,13 @@ def _load(path: Path):
     try:
         graph = onnx.load(path).graph
         tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    except (DecodeError, ValueError, TypeError, OSError) as error:
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                tensors[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+            if node.op_type == "Identity" and node.input[0] in tensors:  # equal arrays that the exporter stored once
+                tensors[node.output[0]] = tensors[node.input[0]]
+    except Exception as error:  # a damaged graph fails in any way: DecodeError, TypeError, IndexError
         raise UserError(f"cannot read {path}, which is damaged or not an ONNX file") from error
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            tensors[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
-        if node.op_type == "Identity" and node.input[0] in tensors:  # equal arrays that the exporter stored once
-            tensors[node.output[0]] = tensors[node.input[0]]
     if not graph.node:
         raise UserError(f"{path} holds no graph: it is damaged or not an ONNX file")
     return graph, tensors

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from zipfile import BadZipFile
+from textwrap import shorten
 
 import numpy as np
 from safetensors import SafetensorError
@@ -86,7 +86,7 @@ def _read_npz(path: Path) -> StateDict:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (ValueError, OSError, EOFError, BadZipFile, AttributeError, TypeError) as error:
+    except Exception as error:  # a damaged archive fails in any way: BadZipFile, EOFError, NotImplementedError
         raise _damaged(path, error) from error
 
 
@@ -111,8 +111,8 @@ def _read_torch(path: Path) -> object:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    reason = str(error).partition(". ")[0].strip() or type(error).__name__
-    return UserError(f"cannot read {path}, which is damaged or not such a file: {' '.join(reason.split())}")
+    reason = shorten(str(error).partition(". ")[0], 200) or type(error).__name__
+    return UserError(f"cannot read {path}, which is damaged or not such a file: {reason}")
 
 
 READERS: dict[str, Callable[[Path], object]] = {
