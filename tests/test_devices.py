@@ -109,6 +109,7 @@ def test_groups_of_a_batch_are_normalised_apart():
     np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * groups.var(1).mean(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_accumulates_resumes_exactly(tmp_path):
     options = {"train__batch_size": 4, "train__accumulate": 2, "eval__every_steps": 6}
     loop.train_and_evaluate(tiny_config(**options), tmp_path / "whole")

@@ -79,6 +79,7 @@ def test_l2_sp_adds_the_gradient_of_its_penalty():
     np.testing.assert_allclose(updates["w"], 0.3 * np.array([0.5, 1.0]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_l2_sp_keeps_a_run_near_its_start_and_resumes_with_it(sod_run, tmp_path):
     """The start is the transferred network, also after a stop; a strong pull holds the weights closer than none."""
 

@@ -41,7 +41,7 @@ def finished(workdir, flags):
 
 
 @pytest.mark.parametrize(
-    ("kills", "steps"), [(3, 40), pytest.param(30, 300, marks=pytest.mark.slow)], ids=["short", "long"]
+    ("kills", "steps"), [(2, 20), pytest.param(30, 300, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(kills, steps, tmp_path):
     """Parameters, and with every step's loss the order of the data, are those of the undisturbed run bit for bit."""

@@ -27,13 +27,19 @@ def size(folder: Path) -> float:
     return found / 2**20
 
 
-@pytest.mark.parametrize("steps", [400, pytest.param(5000, marks=pytest.mark.slow)])
-def test_a_long_run_stays_as_it_was_after_warming_up(steps, tmp_path):
+A_CHECKPOINT = 2
+"""MiB that the process may grow with each checkpoint: TensorStore keeps about half a kB of every array it writes."""
+
+
+@pytest.mark.parametrize(
+    ("steps", "warm_up", "every"), [(240, 110, 20), pytest.param(5000, 200, 50, marks=pytest.mark.slow)]
+)
+def test_a_long_run_stays_as_it_was_after_warming_up(steps, warm_up, every, tmp_path):
     flags = tiny_flags(
         train__num_steps=steps,
         logging__every_steps=10,
         eval__every_steps=100,
-        checkpoint__every_steps=50,
+        checkpoint__every_steps=every,
         checkpoint__keep_last=3,
     )
     process, seen = start(tmp_path, *flags), []
@@ -42,23 +48,24 @@ def test_a_long_run_stays_as_it_was_after_warming_up(steps, tmp_path):
             handles = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
             seen.append((int(step[1]), resident(process.pid), handles, size(tmp_path / "checkpoints")))
     assert process.wait() == 0, process.stderr.read()
-    warm = [values for values in seen if values[0] > 200]
+    warm = [values for values in seen if values[0] > warm_up]
     first, last = warm[: len(warm) // 4], warm[-len(warm) // 4 :]
-    memory, handles, disk = (
-        [np.median([values[column] for values in part]) for part in (first, last)] for column in (1, 2, 3)
+    at, memory, handles = (
+        [np.median([values[column] for values in part]) for part in (first, last)] for column in (0, 1, 2)
     )
+    disk = max(values[3] for values in warm)
     rates = {line["step"]: line["images_per_second"] for line in read_metrics(tmp_path) if "loss" in line}
-    early = np.median([rate for step, rate in rates.items() if 200 < step <= 700])
+    early = np.median([rate for step, rate in rates.items() if warm_up < step <= warm_up + 500])
     late = np.median([rate for step, rate in rates.items() if step > steps - 500])
     print(
         f"{steps} steps: resident {memory[0]:.0f} -> {memory[1]:.0f} MiB, handles {handles[0]:.0f} -> {handles[1]:.0f},"
-        f" checkpoints {disk[0]:.2f} -> {disk[1]:.2f} MiB, {early:.0f} -> {late:.0f} images/s"
+        f" checkpoints at most {disk:.2f} MiB, {early:.0f} -> {late:.0f} images/s"
     )
     kept = {path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()}
-    assert {str(steps - 100), str(steps - 50), str(steps)} <= kept
+    assert {str(steps - 2 * every), str(steps - every), str(steps)} <= kept
     assert len(kept) <= 4  # the last three and the best
-    assert memory[1] <= memory[0] * 1.03 + 8
+    assert memory[1] - memory[0] <= 8 + A_CHECKPOINT * (at[1] - at[0]) / every
     assert handles[1] <= handles[0] + 2
-    assert disk[1] <= disk[0] * 1.1
+    assert disk <= 1.1 * 5 * size(tmp_path / "checkpoints" / str(steps))  # those, and one that is being written
     if steps == 5000:  # a busy machine makes less of a difference over minutes
         assert late >= 0.95 * early

@@ -6,6 +6,7 @@ import signal
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from conftest import tiny_config
 from flax import nnx
 
@@ -67,6 +68,7 @@ def test_frozen_statistics_stay():
         np.testing.assert_array_equal(before[f"norm_b.{leaf}"], after[f"norm_b.{leaf}"])
 
 
+@pytest.mark.slow
 def test_a_run_with_statistics_trains_the_same_weights_and_resumes_exactly(sod_run, tmp_path, monkeypatch):
     """Also one that is stopped while they are estimated, at step 3: it estimates them when it goes on."""
     real, opened = loop._train_batches, []

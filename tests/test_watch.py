@@ -109,6 +109,7 @@ def test_a_reason_is_said_once_and_logged_every_time(tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_what_is_broken_and_is_the_same_when_interrupted(tmp_path, monkeypatch):
     """A photo without a mask, one that breaks off in its middle, and a step of NaN."""
     data = folder_of_scenes(tmp_path / "data", "salient")
