@@ -43,7 +43,11 @@ def make_step(arguments: argparse.Namespace):
     optimizer = create_optimizer(base_config().to_dict())
     state = jax.eval_shape(lambda: create_state(model, optimizer))
     step = make_train_step(
-        graph_of(model, training=True), LOSSES[DEFAULT_LOSS[network]], optimizer, accumulate=arguments.accumulate
+        graph_of(model, training=True),
+        LOSSES[DEFAULT_LOSS[network]],
+        optimizer,
+        accumulate=arguments.accumulate,
+        remat=arguments.remat,
     )
     pictures = (arguments.batch_size, arguments.size, arguments.size)
     batch = [jax.ShapeDtypeStruct((*pictures, channels), "float32") for channels in (3, 1)]
@@ -110,6 +114,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--remat", action="store_true", help="as train.remat")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--hlo", type=Path, help="folder for the text of the programs")
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from conftest import ROOT, tiny_config
 from flax import nnx
 
 from afiu_jax.errors import UserError
-from afiu_jax.layers import batch_norm, conv
+from afiu_jax.layers import ConvNormReLU, batch_norm, conv
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import load_model
@@ -70,12 +71,12 @@ class Small(nnx.Module):
         return Prediction(self.b(nnx.relu(self.norm(self.a(x)))))
 
 
-def small_step(*, frozen=False, norm_groups=1, accumulate=1):
+def small_step(*, frozen=False, norm_groups=1, **options):
     """The state after three steps of ``Small`` on batches of 12, and the reports."""
     model, optimizer = Small(frozen), optax.adam(1e-2)
     loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731
     graph = graph_of(model, training=True, norm_groups=norm_groups)
-    step = make_train_step(graph, loss, optimizer, accumulate=accumulate)
+    step = make_train_step(graph, loss, optimizer, **options)
     state, reports, random = create_state(model, optimizer), [], np.random.default_rng(0)
     for _ in range(3):
         images, masks = (jnp.asarray(random.random((12, 8, 8, c)), jnp.float32) for c in (3, 1))
@@ -90,6 +91,37 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
         np.testing.assert_allclose(flatten(parts.params)[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(np.asarray(others), np.asarray(reports), rtol=1e-5)
     assert int(parts.step) == 3
+
+
+@pytest.mark.parametrize("option", ["remat", "deterministic"])
+def test_options_of_the_program_leave_its_result_as_it_is(option):
+    (plain, reports), (other, others) = small_step(), small_step(**{option: True})
+    for name, value in flatten(plain.params).items():
+        np.testing.assert_allclose(flatten(other.params)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(np.asarray(others), np.asarray(reports), rtol=1e-5)
+
+
+def test_remat_takes_less_memory():
+    class Deep(nnx.Module):
+        def __init__(self):
+            rngs = nnx.Rngs(0)
+            make = {"conv": partial(conv, rngs=rngs), "norm": partial(batch_norm, rngs=rngs)}
+            self.units = nnx.List(ConvNormReLU(8 if i else 3, 8 if i < 7 else 1, **make) for i in range(8))
+
+        def __call__(self, x):
+            for unit in self.units:
+                x = unit(x)
+            return Prediction(x)
+
+    needed = []
+    for remat in (False, True):
+        model, optimizer = Deep(), optax.adam(1e-2)
+        loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731
+        step = make_train_step(graph_of(model, training=True), loss, optimizer, remat=remat)
+        images, masks = (jnp.zeros((4, 64, 64, c)) for c in (3, 1))
+        lowered = step.lower(create_state(model, optimizer), images, masks)
+        needed.append(lowered.compile().memory_analysis().temp_size_in_bytes)
+    assert needed[1] < 0.8 * needed[0]
 
 
 def test_accumulation_normalises_one_part_at_a_time():

@@ -41,7 +41,7 @@ def finished(workdir, flags):
 
 
 @pytest.mark.parametrize(
-    ("kills", "steps"), [(2, 20), pytest.param(30, 300, marks=pytest.mark.slow)], ids=["short", "long"]
+    ("kills", "steps"), [(1, 12), pytest.param(30, 300, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(kills, steps, tmp_path):
     """Parameters, and with every step's loss the order of the data, are those of the undisturbed run bit for bit."""
@@ -102,6 +102,7 @@ def test_a_signal_before_the_first_step_ends_a_run_at_once(tmp_path):
     finished(tmp_path / "run", tiny_flags())
 
 
+@pytest.mark.slow
 def test_a_second_signal_at_any_moment_leaves_whole_checkpoints(sod_run, tmp_path):
     """A second SIGTERM while the first one's checkpoint is being written."""
     flags = tiny_flags(checkpoint__every_steps=1)

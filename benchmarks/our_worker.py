@@ -1,0 +1,97 @@
+"""Our process: the same task as ``torch_peer.py``, or the exported network in onnxruntime."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from rounds import answer
+
+
+def step(flags: argparse.Namespace, given: dict):
+    """A training step, and the first one's loss and norm of the gradient."""
+    import jax
+    import jax.numpy as jnp
+
+    from afiu_jax.losses import LOSSES
+    from afiu_jax.training.config import base_config
+    from afiu_jax.training.optimizer import create_optimizer
+    from afiu_jax.training.state import create_state, graph_of
+    from afiu_jax.training.step import make_train_step
+
+    model = filled(flags, given)
+    optimizer = create_optimizer(base_config().to_dict())
+    state = create_state(model, optimizer)
+    train_step = make_train_step(graph_of(model, training=True), LOSSES["bce"], optimizer)
+    images, masks = jnp.asarray(given["images"]), jnp.asarray(given["masks"])
+    kept = [state]
+
+    def run():
+        kept[0], report = train_step(kept[0], images, masks)
+        jax.block_until_ready(kept[0])
+        return report
+
+    first = run()
+    return run, {"loss": np.asarray(first.loss), "gradient_norm": np.asarray(first.gradient_norm)}
+
+
+def infer(flags: argparse.Namespace, given: dict):
+    """A prediction, and its maps."""
+    from flax import nnx
+
+    from afiu_jax.training.state import graph_of
+    from afiu_jax.training.step import make_predict_step
+
+    model = filled(flags, given)
+    predict = make_predict_step(graph_of(model, training=False))
+    params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    run = lambda: np.asarray(predict(params, batch_stats, given["images"]))  # noqa: E731
+    return run, {"maps": run()}
+
+
+def onnx(flags: argparse.Namespace, given: dict):
+    """A prediction by onnxruntime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(flags.onnx, providers=["CPUExecutionProvider"])
+    images = given["images"].transpose(0, 3, 1, 2).copy()
+    run = lambda: session.run(["map"], {"image": images})[0]  # noqa: E731
+    return run, {"maps": run().transpose(0, 2, 3, 1)}
+
+
+def filled(flags: argparse.Namespace, given: dict):
+    """The network with the given weights."""
+    from flax import nnx
+
+    from afiu_jax import create_model
+    from afiu_jax.interop.layout import from_published
+
+    model = create_model(flags.network, rngs=nnx.Rngs(0), **json.loads(flags.options))
+    from_published(model, flags.network, {name[2:]: given[name] for name in given if name.startswith("w:")})
+    return model
+
+
+def main(flags: argparse.Namespace) -> None:
+    with np.load(flags.given) as file:
+        given = dict(file)
+    run, found = {"step": step, "infer": infer, "onnx": onnx}[flags.task](flags, given)
+    np.savez(flags.found, **found)
+
+    def measure() -> float:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    answer(measure)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=["step", "infer", "onnx"])
+    parser.add_argument("--network", required=True)
+    parser.add_argument("--options", default="{}", help="of the network, as JSON")
+    parser.add_argument("--given", required=True, help="npz: weights, images, masks")
+    parser.add_argument("--found", required=True, help="npz to write: maps, or loss and norm of the gradient")
+    parser.add_argument("--onnx", type=Path)
+    main(parser.parse_args())

@@ -1,0 +1,47 @@
+"""The command line that ``train_step.py`` and ``inference.py`` share."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rounds import alternate, report, show, write
+from same_network import Case, Contest
+
+
+def main(words: str, task: str, cases: Sequence[Case]) -> None:
+    """Runs the cases one after the other.
+
+    Args:
+        words: the command's docstring.
+        task: ``step`` or ``infer``.
+        cases: what is compared.
+    """
+    parser = argparse.ArgumentParser(description=words.splitlines()[0])
+    parser.add_argument("--peer", type=Path, required=True, help="Python of the environment with PyTorch")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="cases whose name has this in it")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    flags = parser.parse_args()
+    results = []
+    for case in cases:
+        if flags.only not in str(case):
+            continue
+        print(f"{case}: starting", flush=True)
+        with Contest(case, task, flags.peer) as contest:
+            contest.add_torch()
+            if task == "infer":
+                contest.add_onnxruntime()
+            versions = {name: worker.ready for name, worker in contest.workers.items() if worker.ready}
+            seconds = alternate(contest.workers, flags.rounds)
+            found = report(
+                seconds,
+                "ours",
+                case=str(case),
+                task=task,
+                difference=contest.difference,
+                refused=contest.refused,
+                versions=versions,
+            )
+        show(str(case), found)
+        results.append(found)
+        write(flags.json, results)
