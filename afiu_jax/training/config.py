@@ -24,6 +24,7 @@ Resolved = dict
 
 MAY_CHANGE = (
     *("train.num_steps", "train.num_epochs", "train.statistics_batches", "train.nonfinite"),
+    *("train.remat", "train.deterministic"),
     *("eval.", "logging.", "checkpoint.", "data.workers", "data.test."),
 )
 """What may differ when a run resumes: prefixes of keys. Paths of data may, too: they name the same data elsewhere."""
@@ -65,6 +66,8 @@ def base_config() -> ConfigDict:
                 "accumulate": 1,  # parts of a batch whose gradients are computed one after the other, to save memory
                 # Parts of a batch that each have BN statistics of their own; 1: synchronised over all devices.
                 "norm_groups": 1,
+                "remat": False,  # compute what lies between convolutions again for the gradient, to save memory
+                "deterministic": False,  # on a GPU: the same bits on every run, for some of the speed
                 "num_epochs": 150,
                 "num_steps": placeholder(int),  # overrides num_epochs
                 "learning_rate": 1e-5,

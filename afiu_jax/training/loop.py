@@ -122,6 +122,8 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             frozen=frozen,
             accumulate=config["train"]["accumulate"],
             skip_nonfinite=config["train"]["nonfinite"] == "skip",
+            remat=config["train"]["remat"],
+            deterministic=config["train"]["deterministic"],
         )
         validation = Validation(val, config, make_predict_step(in_use))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"]) if is_first() else SilentLog()

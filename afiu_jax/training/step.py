@@ -45,6 +45,8 @@ def make_train_step(
     frozen: Frozen = nothing_frozen,
     accumulate: int = 1,
     skip_nonfinite: bool = False,
+    remat: bool = False,
+    deterministic: bool = False,
 ) -> TrainStep:
     """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one.
 
@@ -54,6 +56,10 @@ def make_train_step(
     The gradient is the mean of those of ``accumulate`` equal parts of the batch, computed one after the other in the
     memory of one. For a loss that is a mean over images it is the whole batch's. Two things differ from the whole
     batch: batch normalisation sees one part at a time, and dropout draws anew for each.
+
+    With ``remat``, the forward pass keeps the results of convolutions only, and what lies between them (normalisation,
+    ReLU, resizing, sums) is computed again for the gradient: less memory for more time, with the same result.
+    With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
     """
 
     def gradients_of(params, batch_stats, key, images, masks):
@@ -64,6 +70,8 @@ def make_train_step(
                 value = loss(model(images), masks)
             return value, nnx.state(model, nnx.BatchStat)
 
+        if remat:
+            loss_of = jax.checkpoint(loss_of, policy=_is_convolution)
         (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         return batch_stats, (value, gradients)
 
@@ -79,7 +87,7 @@ def make_train_step(
         (batch_stats, total), _ = jax.lax.scan(add_part, (batch_stats, nothing), parts)
         return batch_stats, jax.tree.map(lambda x: x / accumulate, total)
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, compiler_options=_DETERMINISTIC if deterministic else None)
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         compute = gradients_of if accumulate == 1 else mean_of_parts
@@ -95,6 +103,13 @@ def make_train_step(
         return following, report
 
     return train_step
+
+
+_DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
+
+
+def _is_convolution(primitive, *_, **__) -> bool:
+    return primitive is jax.lax.conv_general_dilated_p
 
 
 def _parts(array: Float[Array, "b ..."], count: int) -> Float[Array, "{count} _ ..."]:
