@@ -3,7 +3,7 @@
     python benchmarks/loader.py ../shared/data/msra10k/train --peer torch/bin/python [--workers 2] [--json loader.json]
 
 Both read the same pairs, flip rows, change brightness, contrast and saturation, normalise, and give batches of 8. The
-peer is what its users write: Pillow, torchvision's transforms without antialiasing, as many worker processes as we have
+peer is what its users write: Pillow for all that is done to a picture, and as many worker processes as we have
 threads. A round is 400 images of a running loader.
 """
 
@@ -58,7 +58,7 @@ def main(flags: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="with images and masks")
-    parser.add_argument("--peer", type=Path, help="Python of the environment with PyTorch and torchvision")
+    parser.add_argument("--peer", type=Path, help="Python of the environment with PyTorch")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures there")

@@ -1,15 +1,18 @@
-"""The peer of ``loader.py``: a DataLoader over the same pairs, with torchvision's transforms."""
+"""The peer of ``loader.py``: a DataLoader over the same pairs, with Pillow doing what torchvision makes it do."""
 
 import random
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from rounds import answer
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 folder, (workers, size, batch_size, images) = Path(sys.argv[1]), map(int, sys.argv[2:])
 
@@ -20,24 +23,20 @@ class Pairs(Dataset):
     def __init__(self):
         self.masks = {path.stem: path for path in (folder / "masks").iterdir()}
         self.images = sorted(path for path in (folder / "images").iterdir() if path.stem in self.masks)
-        resize = v2.Resize((size, size), v2.InterpolationMode.BILINEAR, antialias=False)
-        to_float = v2.ToDtype(torch.float32, scale=True)
-        self.of_image = v2.Compose([v2.ToImage(), resize])
-        self.jitter = v2.Compose(
-            [v2.ColorJitter(0.1, 0.1, 0.1), to_float, v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
-        )
-        self.of_mask = v2.Compose([v2.ToImage(), resize])
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         path = self.images[index]
-        image = self.of_image(Image.open(path).convert("RGB"))
-        mask = self.of_mask(Image.open(self.masks[path.stem]).convert("L"))
+        image = Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        mask = Image.open(self.masks[path.stem]).convert("L").resize((size, size), Image.Resampling.BILINEAR)
         if random.random() < 0.5:
-            image, mask = image.flip(1), mask.flip(1)
-        return self.jitter(image), (mask >= 128).float()
+            image, mask = (x.transpose(Image.Transpose.FLIP_TOP_BOTTOM) for x in (image, mask))
+        for enhancer in ENHANCERS:
+            image = enhancer(image).enhance(random.uniform(0.9, 1.1))
+        pixels = (torch.from_numpy(np.array(image)).float() / 255 - MEAN) / STD
+        return pixels.permute(2, 0, 1), (torch.from_numpy(np.array(mask))[None] >= 128).float()
 
 
 def endless(loader: DataLoader):
