@@ -101,7 +101,7 @@ def _read_torch(path: Path) -> object:
         with warnings.catch_warnings(action="ignore"):  # of pickles that it is about to refuse
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
+        named = re.search(r"GLOBAL ([\w.]{1,80})(?!\S)", str(error))  # else what a damaged file holds in its place
         raise UserError(
             f"{path} is refused: it holds {named[1] if named else 'more than arrays'}, and loading such a pickle can "
             "run any code; ask its author for torch.save(model.state_dict(), …) or a .safetensors file"
@@ -111,7 +111,8 @@ def _read_torch(path: Path) -> object:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    reason = shorten(str(error).partition(". ")[0], 200) or type(error).__name__
+    printable = "".join(letter if letter.isprintable() else " " for letter in str(error))
+    reason = shorten(printable.partition(". ")[0], 200) or type(error).__name__
     return UserError(f"cannot read {path}, which is damaged or not such a file: {reason}")
 
 
