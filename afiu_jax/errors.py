@@ -6,7 +6,13 @@ from contextlib import contextmanager
 
 
 class UserError(ValueError):
-    """What was asked for cannot be done. The message is one line: what is wrong, where, and what to do next."""
+    """What was asked for cannot be done. The message is one line: what is wrong, where, and what to do next.
+
+    Characters that a terminal would obey rather than show, as names in a damaged file may have, are blanks in it.
+    """
+
+    def __init__(self, message: str):
+        super().__init__("".join(letter if letter.isprintable() else " " for letter in message))
 
 
 @contextmanager

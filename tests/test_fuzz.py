@@ -188,6 +188,7 @@ FOUND = {
         ],
     ),
     "a constant without a type": ("onnx", 0, [("set", 31160, b"\x00")]),
+    "a name that no terminal shows": ("onnx", 0, [("set", 30676, b"\x00")]),
 }
 """What the long version found: reader, which of its samples, edits."""
 
@@ -197,7 +198,7 @@ def test_what_was_found_once_is_refused_in_one_line(reader, sample, edits, tmp_p
     if reader == "onnx" and not ONNX.exists():
         pytest.skip("needs the published u2netp.onnx")
     check(reader, tmp_path, samples(reader)[sample], edits)
-    with pytest.raises(UserError, match=r"damaged or not|is refused"):
+    with pytest.raises(UserError, match=r"damaged or not|is refused|does not fit"):
         READERS[reader](tmp_path / samples(reader)[sample][0])
 
 

@@ -111,8 +111,7 @@ def _read_torch(path: Path) -> object:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    printable = "".join(letter if letter.isprintable() else " " for letter in str(error))
-    reason = shorten(printable.partition(". ")[0], 200) or type(error).__name__
+    reason = shorten(str(error).partition(". ")[0], 200) or type(error).__name__
     return UserError(f"cannot read {path}, which is damaged or not such a file: {reason}")
 
 
