@@ -188,6 +188,7 @@ FOUND = {
         ],
     ),
     "a constant without a type": ("onnx", 0, [("set", 31160, b"\x00")]),
+    "a node without what it takes": ("onnx", 0, [("set", 8148, b"\x99")]),
     "a name that no terminal shows": ("onnx", 0, [("set", 30676, b"\x00")]),
 }
 """What the long version found: reader, which of its samples, edits."""

@@ -41,6 +41,15 @@ def read_onnx(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tupl
     Raises:
         UserError: no such file, a damaged one, another network's, or the ``onnx`` package is not installed.
     """
+    try:
+        return _read(path, model, name)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged graph fails in any way: DecodeError, TypeError, IndexError
+        raise UserError(f"cannot read {path}, which is damaged or not an ONNX file") from error
+
+
+def _read(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tuple[str, ...]]:
     graph, tensors = _load(path)
     modules: dict[str, dict[str, Entry]] = defaultdict(dict)
     for entry in entries(model, name):
@@ -80,16 +89,13 @@ def _load(path: Path):
         raise UserError(f"reading {path} takes the onnx package: pip install afiu-jax[export]") from error
     if not path.is_file():
         raise UserError(f"no file {path}")
-    try:
-        graph = onnx.load(path).graph
-        tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        for node in graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                tensors[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
-            if node.op_type == "Identity" and node.input[0] in tensors:  # equal arrays that the exporter stored once
-                tensors[node.output[0]] = tensors[node.input[0]]
-    except Exception as error:  # a damaged graph fails in any way: DecodeError, TypeError, IndexError
-        raise UserError(f"cannot read {path}, which is damaged or not an ONNX file") from error
+    graph = onnx.load(path).graph
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensors[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+        if node.op_type == "Identity" and node.input[0] in tensors:  # equal arrays that the exporter stored once
+            tensors[node.output[0]] = tensors[node.input[0]]
     if not graph.node:
         raise UserError(f"{path} holds no graph: it is damaged or not an ONNX file")
     return graph, tensors
