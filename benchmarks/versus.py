@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rounds import alternate, report, show, write
-from same_network import Case, Contest
+from same_network import MODES, Case, Contest
 
 
 def main(words: str, task: str, cases: Sequence[Case]) -> None:
@@ -20,6 +20,7 @@ def main(words: str, task: str, cases: Sequence[Case]) -> None:
     parser.add_argument("--peer", type=Path, required=True, help="Python of the environment with PyTorch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="cases whose name has this in it")
+    parser.add_argument("--eager", action="store_true", help="leave torch.compile out, which takes minutes a case")
     parser.add_argument("--json", type=Path, help="write the figures there")
     flags = parser.parse_args()
     results = []
@@ -28,7 +29,7 @@ def main(words: str, task: str, cases: Sequence[Case]) -> None:
             continue
         print(f"{case}: starting", flush=True)
         with Contest(case, task, flags.peer) as contest:
-            contest.add_torch()
+            contest.add_torch([name for name in MODES if not (flags.eager and "compiled" in name)])
             if task == "infer":
                 contest.add_onnxruntime()
             versions = {name: worker.ready for name, worker in contest.workers.items() if worker.ready}
