@@ -21,7 +21,8 @@ from afiu_jax.training.config import base_config
 from afiu_jax.training.saved import SavedModel
 
 HERE = Path(__file__).parent
-TOLERANCE = 1e-3
+TOLERANCE = {"maps": 1e-3, "loss": 1e-3, "gradient_norm": 2e-2}
+"""Relative. PyTorch's two layouts differ by 6e-3 in the norm of the gradient, with the same loss to 2e-7."""
 MODES = {
     "PyTorch, eager": (),
     "PyTorch, eager, channels last": ("--channels-last",),
@@ -67,7 +68,7 @@ class Contest:
         self.case, self.task, self.python = case, task, python
         self.workers: dict[str, Worker] = {}
         self.refused: dict[str, str] = {}
-        self.difference: dict[str, float] = {}
+        self.difference: dict[str, dict[str, float]] = {}
 
     def __enter__(self) -> "Contest":
         with ExitStack() as stack:
@@ -128,8 +129,8 @@ class Contest:
             key: float(np.abs(found[key] - expected).max() / np.abs(expected).max())
             for key, expected in self._expected.items()
         }
-        self.difference[name] = max(differences.values())
-        if self.difference[name] > TOLERANCE:
+        self.difference[name] = differences
+        if any(value > TOLERANCE[key] for key, value in differences.items()):
             raise SystemExit(f"{name} computes something else: relative differences {differences}")
         self.workers[name] = worker
         return worker
