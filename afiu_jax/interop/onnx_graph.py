@@ -50,6 +50,7 @@ def read_onnx(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tupl
 
 
 def _read(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tuple[str, ...]]:
+    """What ``read_onnx`` returns; raises anything if the graph is damaged."""
     graph, tensors = _load(path)
     modules: dict[str, dict[str, Entry]] = defaultdict(dict)
     for entry in entries(model, name):

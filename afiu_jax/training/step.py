@@ -109,6 +109,7 @@ _DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 
 
 def _is_convolution(primitive, *_, **__) -> bool:
+    """What ``jax.checkpoint`` asks of every operation: whether to keep its result."""
     return primitive is jax.lax.conv_general_dilated_p
 
 
