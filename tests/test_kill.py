@@ -41,7 +41,7 @@ def finished(workdir, flags):
 
 
 @pytest.mark.parametrize(
-    ("kills", "steps"), [(1, 20), pytest.param(30, 160, marks=pytest.mark.slow)], ids=["short", "long"]
+    ("kills", "steps"), [(1, 12), pytest.param(30, 160, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(kills, steps, tmp_path):
     """Parameters, and with every step's loss the order of the data, are those of the undisturbed run bit for bit."""
@@ -56,7 +56,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(kills, ste
         assert (int(resumed[1]) if resumed else None) == (kept[-1] if kept else None)
         resumed_at.add(kept[-1] if kept else 0)
         assert "warning" not in said
-        time.sleep(random.uniform(0, 8))  # the first checkpoint takes about three to write
+        time.sleep(random.uniform(0, steps / 20))  # the first checkpoint takes about three to write
         assert process.poll() is None, "it ended before it was killed: give it more steps"
         process.kill()
         process.communicate()

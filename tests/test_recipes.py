@@ -187,6 +187,7 @@ def test_wrong_values_are_refused(tmp_path):
         train_and_evaluate(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_network_of_the_zoo_trains_and_transfers(tmp_path):
     """The real commands on the smallest network: SOD with a crop, then DBD from its weights."""
     tiny = [

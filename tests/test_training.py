@@ -131,7 +131,7 @@ def test_signal_saves_and_the_same_command_resumes(sod_run, tmp_path, monkeypatc
     assert_same_run(sod_run, tmp_path / "run")
 
 
-@pytest.mark.parametrize("step", [3, 6])
+@pytest.mark.parametrize("step", [3, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_signal_during_a_validation_is_answered_at_once(step, sod_run, tmp_path, monkeypatch):
     """It comes while data is read for the scores of step 3 or 6; the run that resumes misses nothing."""
     real, opened = loop.Validation._batches, []
