@@ -8,13 +8,14 @@ convolution on the far side only and would shift every level by a pixel, so padd
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Float32
 
 from afiu_jax.initializers import Constant, Normal, Streams, Uniform
@@ -23,6 +24,8 @@ ConvFactory = Callable[..., nnx.Conv]
 NormFactory = Callable[..., nnx.Module]
 UnitFactory = Callable[..., nnx.Module]
 """``(in_features, out_features, kernel_size, **options)``: ``conv``, ``ConvNorm`` or ``ConvNormReLU``."""
+NORMALISED = "normalised"
+"""Name of what batch normalisation is given, for policies of ``jax.checkpoint``."""
 
 
 def conv(
@@ -114,12 +117,47 @@ class BatchNorm(nnx.BatchNorm):
 
     def _by_its_own(self, x: Array) -> tuple[Array, Array, Array]:
         """Normalised by its own statistics, and these."""
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        axes = tuple(range(x.ndim - 1))
-        mean = wide.mean(axes)
-        var = jnp.square(wide - mean).mean(axes)
-        normalised = (x - mean) * (self.scale[...] * jax.lax.rsqrt(var + self.epsilon)) + self.bias[...]
-        return normalised.astype(self.dtype), mean, var
+        x = checkpoint_name(x, NORMALISED)
+        return _normalise(x, self.scale[...], self.bias[...], self.epsilon, jnp.dtype(self.dtype))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _normalise(x: Array, scale: Array, bias: Array, epsilon: float, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
+    """``x`` normalised by its own statistics; mean and biased variance, of which no gradient is taken.
+
+    Its gradient is written out, since it needs two sums over the map and keeps ``x`` alone; what JAX derives takes
+    twice as many and keeps differences from the mean as well, in float32 whatever the compute type.
+    """
+    return _normalise_forward(x, scale, bias, epsilon, dtype)[0]
+
+
+def _normalise_forward(x, scale, bias, epsilon, dtype):
+    axes = tuple(range(x.ndim - 1))
+    mean = _wide(x).mean(axes)
+    var = jnp.square(_wide(x) - mean).mean(axes)
+    inverse = jax.lax.rsqrt(var + epsilon)
+    normalised = (_wide(x) - mean) * (scale * inverse) + bias
+    return (normalised.astype(dtype), mean, var), (x, scale, mean, inverse)
+
+
+def _normalise_backward(epsilon, dtype, kept, cotangents):
+    x, scale, mean, inverse = kept
+    above = _wide(cotangents[0])
+    axes = tuple(range(x.ndim - 1))
+    standard = (_wide(x) - mean) * inverse
+    bias_gradient = above.sum(axes)
+    scale_gradient = (above * standard).sum(axes)
+    count = x.size // x.shape[-1]
+    gradient = (scale * inverse) * (above - (bias_gradient + standard * scale_gradient) / count)
+    return gradient.astype(x.dtype), scale_gradient, bias_gradient
+
+
+_normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _wide(x: Array) -> Array:
+    """In float32 at least."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def batch_norm(

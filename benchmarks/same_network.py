@@ -21,8 +21,9 @@ from afiu_jax.training.config import base_config
 from afiu_jax.training.saved import SavedModel
 
 HERE = Path(__file__).parent
-TOLERANCE = {"maps": 1e-3, "loss": 1e-3, "gradient_norm": 2e-2}
-"""Relative. PyTorch's two layouts differ by 6e-3 in the norm of the gradient, with the same loss to 2e-7."""
+TOLERANCE = 1e-3
+"""Relative to the largest value, for maps, loss and the gradient of the last convolution. Those of the first ones are
+no measure: with initial weights and two images, float32 leaves a third of their norm to rounding."""
 MODES = {
     "PyTorch, eager": (),
     "PyTorch, eager, channels last": ("--channels-last",),
@@ -109,6 +110,8 @@ class Contest:
     def add_onnxruntime(self) -> None:
         """The network as ``afiu export`` writes it."""
         config = base_config().to_dict()
+        config["task"] |= {"name": "sod", "positive": "salient"}
+        config["data"]["normalize"] = "imagenet"
         config["model"] |= {"name": self.case.network, "options": self.case.options}
         saved = SavedModel(self._folder, 0, config, None, {}, {})
         self._model.eval()
@@ -130,7 +133,7 @@ class Contest:
             for key, expected in self._expected.items()
         }
         self.difference[name] = differences
-        if any(value > TOLERANCE[key] for key, value in differences.items()):
+        if any(value > TOLERANCE for value in differences.values()):
             raise SystemExit(f"{name} computes something else: relative differences {differences}")
         self.workers[name] = worker
         return worker

@@ -46,9 +46,16 @@ def pixels(picture: Image.Image, mode: str) -> UInt8[np.ndarray, "h w *channels"
 
 
 def mask_pixels(picture: Image.Image) -> tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w 3"]]:
-    """A mask as ``pixels`` gives it, and with the colours that it should not have; decoded once."""
+    """A mask as ``pixels`` gives it, and with the colours that it should not have; decoded once.
+
+    Raises:
+        ValueError: see ``pixels``.
+    """
     picture.load()
-    return pixels(picture, "L"), pixels(picture, "RGB")
+    grey = pixels(picture, "L")
+    if picture.mode in ("1", "L", "I;16"):
+        return grey, np.broadcast_to(grey[..., None], (*grey.shape, 3))
+    return grey, pixels(picture, "RGB")
 
 
 def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:

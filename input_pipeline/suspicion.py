@@ -19,7 +19,7 @@ def looks_swapped(image: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h 
     lowest, highest = _extremes(mask)
     if (highest - lowest > _COLOURED).mean() > 0.02:
         return True
-    return _two_valued(image) > 0.98 and _two_valued(mask) < 0.5
+    return _two_valued(mask) < 0.5 and _two_valued(image) > 0.98
 
 
 def looks_unscaled(mask: UInt8[np.ndarray, "h w"]) -> bool:

@@ -73,9 +73,15 @@ def jitter(
     factors = random.uniform(1 - strength, 1 + strength, size=3).astype(np.float32)
     for kind in random.permutation(3):
         # Each is a blend of the picture with black, with its mean grey, or with its own grey version.
-        other = (np.float32(0), (x @ _LUMA).mean(), (x @ _LUMA)[..., None])[kind]
-        x *= factors[kind]
-        x += (1 - factors[kind]) * other
+        factor, rest = factors[kind], 1 - factors[kind]
+        if kind == 0:
+            x *= factor
+        elif kind == 1:
+            mean_grey = np.float32(cv2.mean(x)[:3] @ _LUMA)
+            x *= factor
+            x += rest * mean_grey
+        else:
+            x = cv2.transform(x, factor * np.eye(3, dtype=np.float32) + rest * _LUMA)
         np.clip(x, 0, 255, out=x)
     return np.rint(x).astype(np.uint8)
 

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from afiu_jax.dropout import dropout_key
-from afiu_jax.layers import resize
+from afiu_jax.layers import NORMALISED, resize
 from afiu_jax.networks import Prediction
 from afiu_jax.training.finetuning import Frozen, nothing_frozen, stop_gradients
 from afiu_jax.training.state import TrainState
@@ -57,8 +57,9 @@ def make_train_step(
     memory of one. For a loss that is a mean over images it is the whole batch's. Two things differ from the whole
     batch: batch normalisation sees one part at a time, and dropout draws anew for each.
 
-    With ``remat``, the forward pass keeps the results of convolutions only, and what lies between them (normalisation,
-    ReLU, resizing, sums) is computed again for the gradient: less memory for more time, with the same result.
+    With ``remat``, the forward pass keeps the results of convolutions, or their sum where that is normalised, and what
+    lies between (normalisation, ReLU, resizing) is computed again for the gradient: less memory for more time, with the
+    same result.
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
     """
 
@@ -71,7 +72,7 @@ def make_train_step(
             return value, nnx.state(model, nnx.BatchStat)
 
         if remat:
-            loss_of = jax.checkpoint(loss_of, policy=_is_convolution)
+            loss_of = jax.checkpoint(loss_of, policy=_is_kept)
         (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         return batch_stats, (value, gradients)
 
@@ -108,9 +109,12 @@ def make_train_step(
 _DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 
 
-def _is_convolution(primitive, *_, **__) -> bool:
-    """What ``jax.checkpoint`` asks of every operation: whether to keep its result."""
-    return primitive is jax.lax.conv_general_dilated_p
+def _is_kept(primitive, *_, **parameters) -> bool:
+    """What ``jax.checkpoint`` asks of every operation: whether to keep its result.
+
+    Of convolutions whose sum is normalised, as AIM and SIM have them, the sum alone is: nothing needs its parts again.
+    """
+    return primitive is jax.lax.conv_general_dilated_p or parameters.get("name") == NORMALISED
 
 
 def _parts(array: Float[Array, "b ..."], count: int) -> Float[Array, "{count} _ ..."]:
