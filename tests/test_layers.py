@@ -48,6 +48,41 @@ def test_initial_weights_have_the_declared_spread():
     assert not layer.bias[...].any()
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_gradient_of_batch_norm_is_that_of_its_values(groups):
+    """Against differences of values computed with NumPy alone, in float64."""
+    random = np.random.default_rng(0)
+    x, above = random.normal(3, 2, (2, 4, 3, 3, 5))
+    arguments = (x, *random.normal(1, 0.3, (2, 5)))
+
+    def value(x, scale, bias):
+        parts = x.reshape(groups, -1, 5)
+        parts = (parts - parts.mean(1, keepdims=True)) / np.sqrt(parts.var(1, keepdims=True) + 1e-5)
+        return ((parts.reshape(x.shape) * scale + bias) * above).sum()
+
+    def slopes(index, step=1e-6):
+        for place in np.ndindex(arguments[index].shape):
+            moved = [np.array(a) for a in arguments]
+            moved[index][place] += step
+            higher = value(*moved)
+            moved[index][place] -= 2 * step
+            yield (higher - value(*moved)) / (2 * step)
+
+    with jax.enable_x64(True):
+        layer = batch_norm(5, dtype="float64", rngs=RNGS)
+        layer.groups = groups
+        graph, state = nnx.split(layer)
+
+        def ours(x, scale, bias):
+            variables = {**state, "scale": state["scale"].replace(scale), "bias": state["bias"].replace(bias)}
+            return (nnx.merge(graph, nnx.State(variables), copy=True)(x) * above).sum()
+
+        found = jax.grad(ours, (0, 1, 2))(*map(jnp.asarray, arguments))
+    for index, gradient in enumerate(found):
+        expected = np.reshape(list(slopes(index)), gradient.shape)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_batch_norm_uses_pytorchs_constants():
     layer = batch_norm(2, rngs=RNGS)
     x = image(4, 5, 5, 2) * 3 + 7
