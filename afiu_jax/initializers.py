@@ -21,13 +21,20 @@ class Uniform:
 
     bound: float
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-        """One array of samples."""
+    def __call__(self, key: jax.Array | None, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        """One array of samples; zeros without a key."""
+        if key is None:
+            return jnp.zeros(shape, dtype)
         return jax.random.uniform(key, shape, dtype, -self.bound, self.bound)
 
     def on_host(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """The same distribution from NumPy, float32."""
-        return (2 * random.random(shape, np.float32) - 1) * np.float32(self.bound)
+        samples = random.random(shape, np.float32)
+        # In place, as they may be half a gigabyte.
+        samples *= 2
+        samples -= 1
+        samples *= np.float32(self.bound)
+        return samples
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,10 @@ class Normal:
 
     std: float
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-        """One array of samples."""
+    def __call__(self, key: jax.Array | None, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        """One array of samples; zeros without a key."""
+        if key is None:
+            return jnp.zeros(shape, dtype)
         return self.std * jax.random.normal(key, shape, dtype)
 
     def on_host(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -71,7 +80,14 @@ class Keys:
         return jax.random.fold_in(self.key, next(self.count))
 
 
-Streams = nnx.Rngs | Keys
+class NoKeys:
+    """Stands in for ``nnx.Rngs`` where only shapes matter: drawing is most of what tracing a network takes."""
+
+    def params(self) -> None:
+        """No key: an initializer gives zeros."""
+
+
+Streams = nnx.Rngs | Keys | NoKeys
 """Where a network's constructor gets its random keys from."""
 
 
@@ -93,16 +109,15 @@ def materialise(build: Callable[[Streams], nnx.Module], key: jax.Array) -> nnx.M
     order: list[str] = []
 
     def construct() -> nnx.Module:
-        module = build(Keys(jax.random.key(0)))
+        module = build(NoKeys())
         order.extend(vars(module))
         return module
 
     graph, state = nnx.split(nnx.eval_shape(construct))
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    filled = [
-        (path, variable.replace(jnp.asarray(_initial_value(path[-1], variable, random))))
-        for path, variable in nnx.to_flat_state(state)
-    ]
+    flat = list(nnx.to_flat_state(state))
+    values = jax.device_put([_initial_value(path[-1], variable, random) for path, variable in flat])
+    filled = [(path, variable.replace(value)) for (path, variable), value in zip(flat, values, strict=True)]
     module = nnx.merge(graph, nnx.from_flat_state(filled))
     # Splitting sorts the attributes by name; tables of the network show them in the order of its constructor.
     attributes = vars(module)

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Float32
 
 from afiu_jax.initializers import Constant, Normal, Streams, Uniform
@@ -24,8 +23,6 @@ ConvFactory = Callable[..., nnx.Conv]
 NormFactory = Callable[..., nnx.Module]
 UnitFactory = Callable[..., nnx.Module]
 """``(in_features, out_features, kernel_size, **options)``: ``conv``, ``ConvNorm`` or ``ConvNormReLU``."""
-NORMALISED = "normalised"
-"""Name of what batch normalisation is given, for policies of ``jax.checkpoint``."""
 
 
 def conv(
@@ -75,111 +72,6 @@ def conv(
         bias_init=bias_init,
         kernel_metadata={"initializer": kernel_init},
         bias_metadata={"initializer": bias_init},
-        dtype=jnp.dtype(dtype),
-        rngs=rngs,
-    )
-
-
-class BatchNorm(nnx.BatchNorm):
-    """Batch normalisation over all axes but the last, with PyTorch's constants.
-
-    Its momentum 0.1 is 0.9 here; epsilon is 1e-5. The variance is computed in two passes: E[x²] − E[x]² loses the
-    digits that small gradients need. The running variance is the biased one, where PyTorch keeps the unbiased one.
-
-    The parent's own update writes its statistics by index, which makes tracing a network quadratic in its depth:
-    half of the time to the first step.
-
-    The statistics are those of the whole batch, over all devices. With ``groups`` above 1, each of so many equal parts
-    of the batch is normalised by its own, and the running ones average theirs: as many as there are devices do without
-    communication.
-    """
-
-    def __init__(self, features: int, *, frozen: bool = False, **options):
-        super().__init__(features, **options)
-        self.frozen = frozen
-        self.groups = 1
-
-    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
-        """Normalised by the batch's statistics in training, by the running ones in use."""
-        if self.use_running_average or self.frozen:
-            scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
-            return (x * scale + (self.bias[...] - self.mean[...] * scale)).astype(self.dtype)
-        if self.groups > 1:
-            parts = x.reshape(self.groups, -1, *x.shape[1:])
-            normalised, mean, var = jax.vmap(self._by_its_own)(parts)
-            normalised, mean, var = normalised.reshape(x.shape), mean.mean(0), var.mean(0)
-        else:
-            normalised, mean, var = self._by_its_own(x)
-        for running, value in ((self.mean, mean), (self.var, var)):
-            old = running.get_value()
-            running.set_value(self.momentum * old + (1 - self.momentum) * jax.lax.stop_gradient(value))
-        return normalised
-
-    def _by_its_own(self, x: Array) -> tuple[Array, Array, Array]:
-        """Normalised by its own statistics, and these."""
-        x = checkpoint_name(x, NORMALISED)
-        return _normalise(x, self.scale[...], self.bias[...], self.epsilon, jnp.dtype(self.dtype))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _normalise(x: Array, scale: Array, bias: Array, epsilon: float, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
-    """``x`` normalised by its own statistics; mean and biased variance, of which no gradient is taken.
-
-    Its gradient is written out, since it needs two sums over the map and keeps ``x`` alone; what JAX derives takes
-    twice as many and keeps differences from the mean as well, in float32 whatever the compute type.
-    """
-    return _normalise_forward(x, scale, bias, epsilon, dtype)[0]
-
-
-def _normalise_forward(x, scale, bias, epsilon, dtype):
-    axes = tuple(range(x.ndim - 1))
-    mean = _wide(x).mean(axes)
-    var = jnp.square(_wide(x) - mean).mean(axes)
-    inverse = jax.lax.rsqrt(var + epsilon)
-    normalised = (_wide(x) - mean) * (scale * inverse) + bias
-    return (normalised.astype(dtype), mean, var), (x, scale, mean, inverse)
-
-
-def _normalise_backward(epsilon, dtype, kept, cotangents):
-    x, scale, mean, inverse = kept
-    above = _wide(cotangents[0])
-    axes = tuple(range(x.ndim - 1))
-    standard = (_wide(x) - mean) * inverse
-    bias_gradient = above.sum(axes)
-    scale_gradient = (above * standard).sum(axes)
-    count = x.size // x.shape[-1]
-    gradient = (scale * inverse) * (above - (bias_gradient + standard * scale_gradient) / count)
-    return gradient.astype(x.dtype), scale_gradient, bias_gradient
-
-
-_normalise.defvjp(_normalise_forward, _normalise_backward)
-
-
-def _wide(x: Array) -> Array:
-    """In float32 at least."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def batch_norm(
-    features: int, *, bias_value: float = 0.0, frozen: bool = False, dtype: str = "float32", rngs: Streams
-) -> BatchNorm:
-    """``BatchNorm`` of as many channels.
-
-    Args:
-        features: channels of the input.
-        bias_value: initial value of the bias.
-        frozen: normalise by the running statistics in training, too, and leave them as they are.
-        dtype: compute type of the output.
-        rngs: random streams of the network.
-    """
-    init = Constant(bias_value)
-    return BatchNorm(
-        features,
-        frozen=frozen,
-        momentum=0.9,
-        epsilon=1e-5,
-        bias_init=init,
-        bias_metadata={"initializer": init},
         dtype=jnp.dtype(dtype),
         rngs=rngs,
     )
@@ -263,7 +155,7 @@ def resize(
 
     Half-pixel centres with clamped edges, which is ``align_corners=False`` in PyTorch and, for ``nearest`` by a whole
     factor, plain repetition. Written as two products with constant matrices, so that it exports to ONNX with a free
-    batch size.
+    batch size; doubling, the most frequent case, as sums of neighbours, since products transpose the whole map.
 
     Args:
         x: images or feature maps.
@@ -276,10 +168,25 @@ def resize(
     for axis, length in zip((1, 2), size, strict=True):
         if x.shape[axis] != length:
             known = isinstance(x.shape[axis], int) and isinstance(length, int)
+            plain = method == "bilinear" and not antialias and not align_corners
+            if known and plain and length == 2 * x.shape[axis]:
+                x = _double(x, axis)
+                continue
             matrix = interpolation_matrix if known else _symbolic_matrix
             weights = matrix(x.shape[axis], length, method, antialias, align_corners)
             x = jnp.moveaxis(jnp.tensordot(x, weights.astype(x.dtype), axes=(axis, 1)), -1, axis)
     return x
+
+
+def _double(x: Float[Array, "b h w c"], axis: int) -> Float[Array, "b h2 w2 c"]:
+    """An axis at twice its length, bilinearly: every pixel gives two, a quarter of either way to its neighbours."""
+    length = x.shape[axis]
+    part = partial(jax.lax.slice_in_dim, x, axis=axis)
+    before = jnp.concatenate([part(0, 1), part(0, length - 1)], axis)
+    after = jnp.concatenate([part(1, length), part(length - 1, length)], axis)
+    near = 0.75 * x
+    pairs = jnp.stack([near + 0.25 * before, near + 0.25 * after], axis + 1)
+    return pairs.reshape(*x.shape[:axis], 2 * length, *x.shape[axis + 1 :])
 
 
 @lru_cache(maxsize=256)

@@ -48,6 +48,7 @@ def make_step(arguments: argparse.Namespace):
         optimizer,
         accumulate=arguments.accumulate,
         remat=arguments.remat,
+        layouts=arguments.layouts,
     )
     pictures = (arguments.batch_size, arguments.size, arguments.size)
     batch = [jax.ShapeDtypeStruct((*pictures, channels), "float32") for channels in (3, 1)]
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--remat", action="store_true", help="as train.remat")
+    parser.add_argument("--layouts", action="store_true", help="as train.layouts")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--hlo", type=Path, help="folder for the text of the programs")
     arguments = parser.parse_args()

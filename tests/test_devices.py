@@ -12,8 +12,9 @@ import pytest
 from conftest import ROOT, tiny_config
 from flax import nnx
 
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.errors import UserError
-from afiu_jax.layers import batch_norm, conv
+from afiu_jax.layers import conv
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import load_model

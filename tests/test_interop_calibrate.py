@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.rsu import RSU
 from afiu_jax.initializers import materialise
 from afiu_jax.interop.calibrate import calibrate
-from afiu_jax.layers import batch_norm, conv
+from afiu_jax.layers import conv
 
 NORMS = ("embed.norm", "encode.0.norm", "encode.1.norm", "bottom.norm", "decode.0.norm", "decode.1.norm")
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, signal
 
-from afiu_jax.layers import avg_pool, batch_norm, conv, max_pool_ceil, resize, upsample2
+from afiu_jax.batch_norm import batch_norm
+from afiu_jax.layers import avg_pool, conv, max_pool_ceil, resize, upsample2
 
 RNGS = nnx.Rngs(0)
 image = lambda *shape: np.random.default_rng(0).standard_normal(shape).astype(np.float32)  # noqa: E731

@@ -1,5 +1,6 @@
 """Thousands of steps: memory, file handles and disk stay flat, checkpoints are pruned, and steps keep their pace."""
 
+import os
 import re
 from pathlib import Path
 
@@ -19,11 +20,12 @@ def resident(process: int) -> float:
 def size(folder: Path) -> float:
     """MiB on disk below a folder, of what is there while others write and delete."""
     found = 0
-    for path in folder.rglob("*"):
-        try:
-            found += path.stat().st_blocks * 512
-        except FileNotFoundError:
-            continue
+    for parent, _, names in os.walk(folder):  # passes over folders that have gone, as rglob does not
+        for name in names:
+            try:
+                found += Path(parent, name).stat().st_blocks * 512
+            except FileNotFoundError:
+                continue
     return found / 2**20
 
 

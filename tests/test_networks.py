@@ -10,10 +10,11 @@ from conftest import TINY_OPTIONS
 from flax import nnx
 
 from afiu_jax import create_model
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.rsu import RSU
 from afiu_jax.errors import UserError
 from afiu_jax.initializers import materialise
-from afiu_jax.layers import batch_norm, conv, count_parameters
+from afiu_jax.layers import conv, count_parameters
 from afiu_jax.networks import network_options
 from afiu_jax.networks.afiu import SMALL
 

@@ -13,12 +13,13 @@ import pytest
 from flax import nnx
 from published import Recording, fill, load_interaction, load_resnet, load_rsu
 
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.aim import AIM, neighbours
 from afiu_jax.blocks.resnet import level_channels, resnet_levels, run_levels
 from afiu_jax.blocks.rsu import RSU
 from afiu_jax.blocks.sim import SIM
 from afiu_jax.initializers import materialise
-from afiu_jax.layers import batch_norm, conv, max_pool_ceil
+from afiu_jax.layers import conv, max_pool_ceil
 
 PUBLISHED = np.load(Path(__file__).parent / "fixtures" / "published_blocks.npz")
 

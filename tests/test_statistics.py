@@ -10,7 +10,8 @@ import pytest
 from conftest import tiny_config
 from flax import nnx
 
-from afiu_jax.layers import batch_norm, conv
+from afiu_jax.batch_norm import batch_norm
+from afiu_jax.layers import conv
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.logging import read_metrics

@@ -131,6 +131,15 @@ def test_signal_saves_and_the_same_command_resumes(sod_run, tmp_path, monkeypatc
     assert_same_run(sod_run, tmp_path / "run")
 
 
+def test_layouts_of_the_compilers_choice_leave_a_resumed_run_as_it_is(sod_run, tmp_path):
+    train_and_evaluate(tiny_config(train__num_steps=3), tmp_path / "run")
+    train_and_evaluate(tiny_config(train__layouts=True), tmp_path / "run")
+    expected, found = parameters(sod_run), parameters(tmp_path / "run")
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    assert [line["step"] for line in timeless(tmp_path / "run")] == [line["step"] for line in timeless(sod_run)]
+
+
 @pytest.mark.parametrize("step", [3, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_signal_during_a_validation_is_answered_at_once(step, sod_run, tmp_path, monkeypatch):
     """It comes while data is read for the scores of step 3 or 6; the run that resumes misses nothing."""

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32
 
-from afiu_jax.layers import BatchNorm
+from afiu_jax.batch_norm import BatchNorm
 from afiu_jax.moments import pool
 
 

@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from afiu_jax.errors import UserError
-from afiu_jax.initializers import materialise
+from afiu_jax.initializers import NoKeys, materialise
 from afiu_jax.networks.afiu import AFIU
 from afiu_jax.networks.basnet import BASNet
 from afiu_jax.networks.cpd import CPDVGG16, CPDRes50
@@ -47,9 +47,7 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.M
     Raises:
         UserError: unknown name or option.
     """
-    known = network_options(name)
-    if unknown := sorted(set(options) - set(known)):
-        raise UserError(f"network {name} has no option {', '.join(unknown)}; it has: {', '.join(known)}")
+    _require_options(name, options)
     options = _without_lists(options)
     key = rngs.params() if rngs is not None else jax.random.key(0)
     return materialise(lambda streams: NETWORKS[name](**options, rngs=streams), key)
@@ -62,7 +60,14 @@ def abstract_model(name: str, **options) -> nnx.Module:
 
 @cache  # what reads weights and what uses them both ask for it, and it takes a third of a second
 def _abstract(name: str, **options) -> tuple[nnx.GraphDef, nnx.State]:
-    return nnx.split(nnx.eval_shape(lambda: create_model(name, **options)))
+    _require_options(name, options)
+    return nnx.split(nnx.eval_shape(lambda: NETWORKS[name](**options, rngs=NoKeys())))
+
+
+def _require_options(name: str, options: dict[str, object]) -> None:
+    known = network_options(name)
+    if unknown := sorted(set(options) - set(known)):
+        raise UserError(f"network {name} has no option {', '.join(unknown)}; it has: {', '.join(known)}")
 
 
 def _without_lists(options: dict[str, object]) -> dict[str, object]:

@@ -15,12 +15,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.aim import AIM, neighbours
 from afiu_jax.blocks.resnet import level_channels, resnet_levels, run_levels
 from afiu_jax.blocks.rsu import RSU
 from afiu_jax.blocks.sim import SIM
 from afiu_jax.initializers import Streams
-from afiu_jax.layers import ConvNormReLU, batch_norm, conv, resize
+from afiu_jax.layers import ConvNormReLU, conv, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.holistic_attention import HolisticAttention
 from afiu_jax.blocks.partial_decoder import PartialDecoder
 from afiu_jax.blocks.resnet import level_channels, resnet_levels, run_levels
 from afiu_jax.blocks.rfb import RFB
 from afiu_jax.blocks.vgg import vgg_channels, vgg_levels
 from afiu_jax.initializers import Streams
-from afiu_jax.layers import ConvFactory, ConvNorm, UnitFactory, avg_pool, batch_norm, conv, resize
+from afiu_jax.layers import ConvFactory, ConvNorm, UnitFactory, avg_pool, conv, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 

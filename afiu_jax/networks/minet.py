@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.aim import AIM, neighbours
 from afiu_jax.blocks.resnet import level_channels, resnet_levels, run_levels
 from afiu_jax.blocks.sim import SIM
 from afiu_jax.blocks.vgg import vgg_channels, vgg_levels
 from afiu_jax.initializers import Streams
-from afiu_jax.layers import ConvFactory, ConvNorm, ConvNormReLU, NormFactory, batch_norm, conv, max_pool_ceil, resize
+from afiu_jax.layers import ConvFactory, ConvNorm, ConvNormReLU, NormFactory, conv, max_pool_ceil, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 

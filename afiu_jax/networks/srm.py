@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.preact_resnet import EXPANSION, PreActResNet
 from afiu_jax.blocks.pyramid_pooling import BINS, PyramidPooling
 from afiu_jax.initializers import Streams
-from afiu_jax.layers import ConvFactory, batch_norm, conv, resize
+from afiu_jax.layers import ConvFactory, conv, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 

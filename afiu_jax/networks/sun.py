@@ -13,13 +13,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.aspp import ASPP
 from afiu_jax.blocks.pdcm import PDCM
 from afiu_jax.blocks.resnet import Bottleneck, Level
 from afiu_jax.blocks.sun_decoder import DecoderLevel, SideHead, doubling
 from afiu_jax.dropout import ChannelDropout
 from afiu_jax.initializers import Constant, Streams
-from afiu_jax.layers import ConvNormReLU, Kept, batch_norm, conv, max_pool_3x3
+from afiu_jax.layers import ConvNormReLU, Kept, conv, max_pool_3x3
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.rsu import RSU
 from afiu_jax.initializers import Streams
-from afiu_jax.layers import batch_norm, conv, max_pool_ceil, resize
+from afiu_jax.layers import conv, max_pool_ceil, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 

@@ -24,7 +24,7 @@ Resolved = dict
 
 MAY_CHANGE = (
     *("train.num_steps", "train.num_epochs", "train.statistics_batches", "train.nonfinite"),
-    *("train.remat", "train.deterministic"),
+    *("train.remat", "train.deterministic", "train.layouts"),
     *("eval.", "logging.", "checkpoint.", "data.workers", "data.test."),
 )
 """What may differ when a run resumes: prefixes of keys. Paths of data may, too: they name the same data elsewhere."""
@@ -68,6 +68,7 @@ def base_config() -> ConfigDict:
                 "norm_groups": 1,
                 "remat": False,  # compute what lies between convolutions again for the gradient, to save memory
                 "deterministic": False,  # on a GPU: the same bits on every run, for some of the speed
+                "layouts": False,  # on a GPU: weights lie in memory as its convolutions take them
                 "num_epochs": 150,
                 "num_steps": placeholder(int),  # overrides num_epochs
                 "learning_rate": 1e-5,

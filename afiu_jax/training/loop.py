@@ -25,6 +25,7 @@ from afiu_jax.training.devices import check_batch, describe_devices, on_devices,
 from afiu_jax.training.finetuning import frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.hosts import held_by_first, is_first
+from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.logging import MetricsLog, SilentLog, write_json
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
@@ -124,7 +125,10 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             skip_nonfinite=config["train"]["nonfinite"] == "skip",
             remat=config["train"]["remat"],
             deterministic=config["train"]["deterministic"],
+            layouts=config["train"]["layouts"],
         )
+        if config["train"]["layouts"]:
+            train_step = in_own_layouts(train_step)
         validation = Validation(val, config, make_predict_step(in_use))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"]) if is_first() else SilentLog()
         try:

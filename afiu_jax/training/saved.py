@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -112,11 +113,11 @@ def filled_state(model: nnx.Module, saved: SavedModel) -> tuple[nnx.State, nnx.S
         UserError: the checkpoint does not fill it.
     """
     _require_all(match(saved, model, saved.config["model"]["name"]), saved)
-    values = {**saved.params, **saved.batch_stats}
+    values = jax.device_put({**saved.params, **saved.batch_stats})
     return tuple(
         nnx.from_flat_state(
             [
-                (path, variable.replace(jnp.asarray(values[".".join(map(str, path))])))
+                (path, variable.replace(values[".".join(map(str, path))]))
                 for path, variable in nnx.to_flat_state(nnx.state(model, kind))
             ]
         )

@@ -1,13 +1,14 @@
 """The state of a run: everything that a step changes, as arrays."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Int
 
-from afiu_jax.layers import BatchNorm
+from afiu_jax.batch_norm import BatchNorm
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 
 
@@ -16,13 +17,13 @@ class TrainState:
     """Arrays of a run between two steps.
 
     Attributes:
-        step: number of steps done.
+        step: number of steps done, int32. Not annotated so, as JAX puts shapes, layouts, … into such a tree, too.
         params: trainable weights, float32.
         batch_stats: running statistics of batch normalisation, float32.
         opt_state: state of the optimiser.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: nnx.State
     batch_stats: nnx.State
     opt_state: optax.OptState

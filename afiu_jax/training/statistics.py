@@ -14,8 +14,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from afiu_jax.batch_norm import BatchNorm
 from afiu_jax.dropout import dropout_key
-from afiu_jax.layers import BatchNorm
 from afiu_jax.moments import pool
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 from afiu_jax.training.state import TrainState, flatten, train_mode, unflatten

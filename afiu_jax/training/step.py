@@ -10,10 +10,12 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from afiu_jax.batch_norm import NORMALISED
 from afiu_jax.dropout import dropout_key
-from afiu_jax.layers import NORMALISED, resize
+from afiu_jax.layers import resize
 from afiu_jax.networks import Prediction
 from afiu_jax.training.finetuning import Frozen, nothing_frozen, stop_gradients
+from afiu_jax.training.layouts import OWN_LAYOUTS
 from afiu_jax.training.state import TrainState
 
 Loss = Callable[[Prediction, Array], Array]
@@ -47,6 +49,7 @@ def make_train_step(
     skip_nonfinite: bool = False,
     remat: bool = False,
     deterministic: bool = False,
+    layouts: bool = False,
 ) -> TrainStep:
     """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one.
 
@@ -61,6 +64,7 @@ def make_train_step(
     lies between (normalisation, ReLU, resizing) is computed again for the gradient: less memory for more time, with the
     same result.
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
+    With ``layouts``, the compiler chooses how the state lies in memory; see ``layouts.in_own_layouts``.
     """
 
     def gradients_of(params, batch_stats, key, images, masks):
@@ -88,7 +92,12 @@ def make_train_step(
         (batch_stats, total), _ = jax.lax.scan(add_part, (batch_stats, nothing), parts)
         return batch_stats, jax.tree.map(lambda x: x / accumulate, total)
 
-    @partial(jax.jit, donate_argnums=0, compiler_options=_DETERMINISTIC if deterministic else None)
+    @partial(
+        jax.jit,
+        donate_argnums=0,
+        compiler_options=_DETERMINISTIC if deterministic else None,
+        **(OWN_LAYOUTS if layouts else {}),
+    )
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         compute = gradients_of if accumulate == 1 else mean_of_parts
@@ -128,11 +137,16 @@ _COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
 
 def make_predict_step(graph: nnx.GraphDef, *, inverted: bool = False) -> Callable[[nnx.State, nnx.State, Images], Maps]:
     """``(params, batch statistics, images) -> maps`` in 0…1 at the images' size; 1 minus them if ``inverted``."""
+    # A single CPU takes a sixth less time for one image after the other, whose maps stay in its cache.
+    one_by_one = jax.default_backend() == "cpu" and jax.device_count() == 1
 
     @partial(jax.jit, compiler_options=_COMPILER_OPTIONS.get(jax.default_backend()))
     def predict_step(params: nnx.State, batch_stats: nnx.State, images: Images) -> Maps:
-        logits = nnx.merge(graph, params, batch_stats)(images).logits
-        logits = resize(logits, images.shape[1:3])
-        return jax.nn.sigmoid(-logits if inverted else logits)
+        def maps_of(images: Images) -> Maps:
+            logits = nnx.merge(graph, params, batch_stats)(images).logits
+            logits = resize(logits, images.shape[1:3])
+            return jax.nn.sigmoid(-logits if inverted else logits)
+
+        return jax.lax.map(maps_of, images[:, None])[:, 0] if one_by_one and len(images) > 1 else maps_of(images)
 
     return predict_step

@@ -1,0 +1,39 @@
+"""The state as a step's program wants it in memory, so that it need not transpose weights in every step.
+
+Weights are ``[h, w, in, out]``, row by row, and cuDNN's convolutions take them in other orders. A program that may
+choose keeps weights and moments in that order from one step to the next; their shapes stay what they are.
+"""
+
+from collections.abc import Callable
+
+import jax
+from jax.experimental.layout import Format, Layout
+
+OWN_LAYOUTS = {
+    "in_shardings": (Format(Layout.AUTO), None, None),
+    "out_shardings": (Format(Layout.AUTO), None),
+}
+"""For ``jax.jit`` of ``(state, images, masks) -> (next state, report)``: the compiler chooses the state's layouts."""
+
+
+def in_own_layouts(step: Callable) -> Callable:
+    """A step that was jitted with ``OWN_LAYOUTS``, to be called like any other.
+
+    Its first call compiles it for the shapes that it is given and brings the state into the layouts that it chose; the
+    states that it returns have them already.
+    """
+    compiled = None
+
+    def call(state, *batch):
+        nonlocal compiled
+        if compiled is None:
+            shapes = jax.tree.map(_without_layout, (state, *batch))
+            compiled = step.lower(*shapes).compile()
+            state = jax.device_put(state, compiled.input_formats[0][0])
+        return compiled(state, *batch)
+
+    return call
+
+
+def _without_layout(array: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
