@@ -20,6 +20,7 @@ from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.config import resolve
 from afiu_jax.training.devices import check_batch
+from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.state import create_state, flatten, graph_of
 from afiu_jax.training.step import make_train_step
 
@@ -77,6 +78,8 @@ def small_step(*, frozen=False, norm_groups=1, **options):
     loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731
     graph = graph_of(model, training=True, norm_groups=norm_groups)
     step = make_train_step(graph, loss, optimizer, **options)
+    if options.get("layouts"):
+        step = in_own_layouts(step)
     state, reports, random = create_state(model, optimizer), [], np.random.default_rng(0)
     for _ in range(3):
         images, masks = (jnp.asarray(random.random((12, 8, 8, c)), jnp.float32) for c in (3, 1))
@@ -93,7 +96,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
     assert int(parts.step) == 3
 
 
-@pytest.mark.parametrize("option", ["remat", "deterministic"])
+@pytest.mark.parametrize("option", ["remat", "deterministic", "layouts"])
 def test_options_of_the_program_leave_its_result_as_it_is(option):
     (plain, reports), (other, others) = small_step(), small_step(**{option: True})
     for name, value in flatten(plain.params).items():

@@ -131,6 +131,7 @@ def test_signal_saves_and_the_same_command_resumes(sod_run, tmp_path, monkeypatc
     assert_same_run(sod_run, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_layouts_of_the_compilers_choice_leave_a_resumed_run_as_it_is(sod_run, tmp_path):
     train_and_evaluate(tiny_config(train__num_steps=3), tmp_path / "run")
     train_and_evaluate(tiny_config(train__layouts=True), tmp_path / "run")
