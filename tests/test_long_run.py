@@ -69,7 +69,7 @@ def test_a_long_run_stays_as_it_was_after_warming_up(steps, warm_up, every, slac
     assert len(kept) <= 4  # the last three and the best
     assert memory[1] - memory[0] <= slack + A_CHECKPOINT * (at[1] - at[0]) / every
     assert handles[1] <= handles[0] + 2
-    # Those, one that is being removed, and one that is being written, whose parts are there twice while they are merged.
+    # Those, one that is being removed, and one that is being written, whose parts are there twice when they are merged.
     assert disk <= 1.1 * 7 * size(tmp_path / "checkpoints" / str(steps))
     if steps == 5000:  # a busy machine makes less of a difference over minutes
         assert late >= 0.95 * early
