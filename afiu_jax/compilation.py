@@ -9,7 +9,7 @@ import jax
 def enable_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, or where ``JAX_COMPILATION_CACHE_DIR`` says.
 
-    Small ones too: a run begins with a hundred of them, which take 20 ms each to compile and 2 to read.
+    Small ones too: a run begins with a hundred of them.
     """
     if not jax.config.jax_compilation_cache_dir:
         home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
