@@ -30,7 +30,7 @@ class Uniform:
     def on_host(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """The same distribution from NumPy, float32."""
         samples = random.random(shape, np.float32)
-        # In place, as they may be half a gigabyte.
+        # In place: AFIU's are 650 MB in all.
         samples *= 2
         samples -= 1
         samples *= np.float32(self.bound)
@@ -81,7 +81,7 @@ class Keys:
 
 
 class NoKeys:
-    """Stands in for ``nnx.Rngs`` where only shapes matter: drawing is most of what tracing a network takes."""
+    """Stands in for ``nnx.Rngs`` where only shapes matter: drawing is half of what tracing a network takes."""
 
     def params(self) -> None:
         """No key: an initializer gives zeros."""

@@ -64,7 +64,7 @@ def make_train_step(
     lies between (normalisation, ReLU, resizing) is computed again for the gradient: less memory for more time, with the
     same result.
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
-    With ``layouts``, the compiler chooses how the state lies in memory; see ``layouts.in_own_layouts``.
+    With ``layouts``, the compiler chooses how the state lies in memory: call the step through ``in_own_layouts``.
     """
 
     def gradients_of(params, batch_stats, key, images, masks):
@@ -76,7 +76,7 @@ def make_train_step(
             return value, nnx.state(model, nnx.BatchStat)
 
         if remat:
-            loss_of = jax.checkpoint(loss_of, policy=_is_kept)
+            loss_of = jax.checkpoint(loss_of, policy=_KEPT)
         (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         return batch_stats, (value, gradients)
 
@@ -118,12 +118,15 @@ def make_train_step(
 _DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 
 
-def _is_kept(primitive, *_, **parameters) -> bool:
-    """What ``jax.checkpoint`` asks of every operation: whether to keep its result.
+def _is_convolution(primitive, *_, **__) -> bool:
+    """What ``jax.checkpoint`` asks of every operation: whether to keep its result."""
+    return primitive is jax.lax.conv_general_dilated_p
 
-    Of convolutions whose sum is normalised, as AIM and SIM have them, the sum alone is: nothing needs its parts again.
-    """
-    return primitive is jax.lax.conv_general_dilated_p or parameters.get("name") == NORMALISED
+
+# Of convolutions whose sum is normalised, as AIM and SIM have them, the sum alone is kept: nothing needs its parts.
+_KEPT = jax.checkpoint_policies.save_from_both_policies(
+    _is_convolution, jax.checkpoint_policies.save_only_these_names(NORMALISED)
+)
 
 
 def _parts(array: Float[Array, "b ..."], count: int) -> Float[Array, "{count} _ ..."]:
