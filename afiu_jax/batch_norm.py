@@ -1,9 +1,11 @@
 """Batch normalisation with PyTorch's constants, over the whole batch or over groups of it, and its gradient."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
@@ -26,15 +28,20 @@ class BatchNorm(nnx.BatchNorm):
     The statistics are those of the whole batch, over all devices. With ``groups`` above 1, each of so many equal parts
     of the batch is normalised by its own, and the running ones average theirs: as many as there are devices do without
     communication.
+
+    ``folded``: scale and bias are those that ``fold`` gives, and the statistics are not looked at.
     """
 
     def __init__(self, features: int, *, frozen: bool = False, **options):
         super().__init__(features, **options)
         self.frozen = frozen
         self.groups = 1
+        self.folded = False
 
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
         """Normalised by the batch's statistics in training, by the running ones in use."""
+        if self.folded:
+            return (x * self.scale[...] + self.bias[...]).astype(self.dtype)
         if self.use_running_average or self.frozen:
             scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
             return (x * scale + (self.bias[...] - self.mean[...] * scale)).astype(self.dtype)
@@ -99,6 +106,27 @@ _normalise.defvjp(_normalise_forward, _normalise_backward)
 def _wide(x: Array) -> Array:
     """In float32 at least."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def fold(model: nnx.Module, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Takes running statistics into scale and bias, so that batch normalisation in use is one product and one sum.
+
+    Args:
+        model: the network, abstract or not, whose normalisations are set to expect such values, in place.
+        values: all its arrays by dotted path.
+
+    Returns:
+        The values, with other scales and biases.
+    """
+    folded = dict(values)
+    for path, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            name = ".".join(map(str, path))
+            scale, bias, mean, var = (values[f"{name}.{part}"] for part in ("scale", "bias", "mean", "var"))
+            folded[f"{name}.scale"] = scale / np.sqrt(var + np.float32(module.epsilon))
+            folded[f"{name}.bias"] = bias - mean * folded[f"{name}.scale"]
+            module.folded = True
+    return folded
 
 
 def batch_norm(

@@ -1,6 +1,5 @@
 """The ``afiu`` command."""
 
-import gc
 import shlex
 import signal
 import sys
@@ -11,6 +10,7 @@ import typer
 
 from afiu_jax.console import open_console, quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
+from afiu_jax.garbage import collect_seldom, keep_all
 from input_pipeline.records import DataError
 
 app = typer.Typer(
@@ -276,12 +276,13 @@ def check_data(
 
 def main() -> None:
     """Runs the command; a wrong request is answered in one line, with exit status 2."""
-    # Importing JAX and tracing make millions of objects that stay. At the usual threshold of 700, looking for garbage
-    # among them again and again is an eighth of the time from the start to the first map.
-    gc.set_threshold(100_000, 20, 20)
+    collect_seldom()
     quiet_orbax()
-    with one_line_errors(DataError):
-        app()
+    try:
+        with one_line_errors(DataError):
+            app()
+    finally:
+        keep_all()  # looking through it at the end is a quarter of a second
 
 
 if __name__ == "__main__":

@@ -91,8 +91,8 @@ class Predictor:
             _require(self.sizes, self.size, name)
         self._shrink_first = shrink_first
         enable_compilation_cache()
-        self._predict = make_predict_step(graph_of(model, training=False), inverted=trained != self.positive)
         self._state = filled_state(model, saved)
+        self._predict = make_predict_step(graph_of(model, training=False), inverted=trained != self.positive)
 
     @overload
     def predict(self, photos: Photo) -> Float32[np.ndarray, "h w"]: ...

@@ -8,6 +8,7 @@ the network abstractly and fills it on the host, with nothing to compile.
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,21 +92,22 @@ Streams = nnx.Rngs | Keys | NoKeys
 """Where a network's constructor gets its random keys from."""
 
 
-def materialise(build: Callable[[Streams], nnx.Module], key: jax.Array) -> nnx.Module:
-    """Builds a network whose parameters that carry an ``initializer`` in their metadata are drawn from it.
+class Plan(NamedTuple):
+    """A network without arrays.
 
-    The other variables are batch normalisation's and start at its identity.
-
-    Args:
-        build: constructs the network from random streams.
-        key: random key that decides every parameter.
-
-    Returns:
-        The network with float32 weights. Under a trace (``nnx.eval_shape``, ``jax.jit``) the layers draw them one by
-        one with JAX; otherwise NumPy does, from a seed that the key determines.
+    Attributes:
+        graph: its structure.
+        state: shapes, dtypes and metadata of its variables.
+        order: its attributes as its constructor sets them.
     """
-    if isinstance(key, jax.core.Tracer):
-        return build(Keys(key))
+
+    graph: nnx.GraphDef
+    state: nnx.State
+    order: tuple[str, ...]
+
+
+def plan(build: Callable[[Streams], nnx.Module]) -> Plan:
+    """Builds a network without arrays from a function of random streams, which are not drawn from."""
     order: list[str] = []
 
     def construct() -> nnx.Module:
@@ -113,7 +115,22 @@ def materialise(build: Callable[[Streams], nnx.Module], key: jax.Array) -> nnx.M
         order.extend(vars(module))
         return module
 
-    graph, state = nnx.split(nnx.eval_shape(construct))
+    return Plan(*nnx.split(nnx.eval_shape(construct)), tuple(order))
+
+
+def materialise(planned: Plan, key: jax.Array) -> nnx.Module:
+    """A network whose parameters that carry an ``initializer`` in their metadata are drawn from it, by NumPy.
+
+    The other variables are batch normalisation's and start at its identity.
+
+    Args:
+        planned: the network.
+        key: random key that decides every parameter.
+
+    Returns:
+        The network with float32 weights.
+    """
+    graph, state, order = planned
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     flat = list(nnx.to_flat_state(state))
     values = jax.device_put([_initial_value(path[-1], variable, random) for path, variable in flat])

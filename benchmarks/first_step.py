@@ -7,7 +7,6 @@ random weights and a random batch. Ours includes reading and preparing its data,
 """
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rounds import report, show, write
+from rounds import environment, report, show, write
 
 ROOT = Path(__file__).parents[1]
 FLAGS = (
@@ -27,13 +26,13 @@ FLAGS = (
 )
 
 
-def until_line(command: list, pattern: str, **environment: str) -> float:
+def until_line(command: list, pattern: str, **changes: str) -> float:
     """Seconds from the start of a process to the first line that fits; the process is ended then."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [str(part) for part in command],
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env=environment(**changes),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -34,7 +34,7 @@ def step(flags: argparse.Namespace, given: dict):
 
     loss = np.asarray(run().loss)
     means = kept[0].opt_state[0].mu  # after one step, Adam's mean of the gradient is a tenth of it
-    return run, {"loss": loss, "gradient": 10 * np.asarray(means["head"]["kernel"][...]).ravel()}
+    return run, {"loss": loss, "gradient": 10 * np.asarray(means["head.kernel.value"]).ravel()}
 
 
 def infer(flags: argparse.Namespace, given: dict):

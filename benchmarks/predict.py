@@ -3,8 +3,9 @@
     uv run --extra export python benchmarks/predict.py [--photo photo.jpg] [--weights u2netp-dbd] [--json predict.json]
 
 Both run the same network, which `afiu export` wrote as ONNX, on the same photo at the same size. A process is timed
-from its start to its end: cold with an empty compilation cache, then once more with what the first left. Ours and
-theirs take turns; medians of the rounds are compared.
+from its start to its end: cold with an empty compilation cache, then once more with what the first left. One run of
+each, not counted, comes first, as Python compiles the libraries then, if their installer did not. Ours and theirs take
+turns; medians of the rounds are compared.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rounds import environment
 
 WIDTH, HEIGHT = 640, 427
 REPEATS = 20
@@ -75,9 +77,9 @@ def peer(model: Path, photo: Path, out: Path, repeats: int) -> None:
     print(warm(predict, repeats) if repeats else 0)
 
 
-def process_seconds(command: list, **environment: str) -> float:
+def process_seconds(command: list, **changes: str) -> float:
     start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, **environment})
+    subprocess.run(command, check=True, capture_output=True, env=environment(**changes))
     return time.perf_counter() - start
 
 
@@ -92,6 +94,8 @@ def main(given: Path | None, weights: str, rounds: int, out: Path | None) -> Non
         export(weights, model, "onnx")
         ours = [sys.executable, "-m", "afiu_jax.cli", "predict", photo, "--weights", weights, "-o", folder / "ours.png"]
         theirs = [sys.executable, __file__, "--as-peer", model, photo, found]
+        process_seconds(ours, JAX_COMPILATION_CACHE_DIR=str(folder / "cache"))
+        process_seconds([*theirs, "0"])
         for i in range(rounds):
             cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / f"cache{i}")}
             times["cold"].append(process_seconds(ours, **cache))

@@ -11,6 +11,11 @@ from pathlib import Path
 import numpy as np
 
 
+def environment(**changes: str) -> dict[str, str]:
+    """That of a command whose start is timed: bytecode is kept, as on a laptop and not in every container."""
+    return {**{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}, **changes}
+
+
 class Worker:
     """A process that measures one thing whenever it is asked.
 

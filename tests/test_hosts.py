@@ -19,12 +19,12 @@ from afiu_jax.training.logging import read_metrics
 SHARED = {"train__batch_size": 4, "train__learning_rate": 1e-5, "train__statistics_batches": 2}
 
 
-def start_processes(workdir, count=2, **overrides):
+def start_processes(workdir, *flags, config="sod", count=2, **overrides):
     """So many processes of one run, without waiting for them."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    command = [sys.executable, "train.py", "--config=configs/sod.py:demo", f"--workdir={workdir}"]
+    command = [sys.executable, "train.py", f"--config=configs/{config}.py:demo", f"--workdir={workdir}", *flags]
     command += [*tiny_flags(**{**SHARED, **overrides}), f"--coordinator={address}", f"--processes={count}"]
     return [
         subprocess.Popen(
@@ -62,6 +62,22 @@ def test_two_processes_train_save_and_resume_also_as_one(tmp_path):
     for name, value in whole.params.items():
         np.testing.assert_allclose(shared.params[name], value, atol=1.3e-4, err_msg=name)
     assert shared.scores["mae"] == pytest.approx(whole.scores["mae"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_start_from_the_weights_of_another_run(tmp_path):
+    sod = tmp_path / "sod"
+    done = run_command("train.py", "--config=configs/sod.py:demo", "--workdir", sod, *tiny_flags(train__num_steps=2))
+    assert done.returncode == 0, done.stderr
+    said = finish(start_processes(tmp_path / "shared", f"--init_from={sod}", config="dbd", train__num_steps=3))
+    assert "initial weights" in said[0] and "absent 0, reshaped 0, unused 0" in said[0]
+    flags = tiny_flags(**SHARED, train__num_steps=3)
+    done = run_command(
+        "train.py", "--config=configs/dbd.py:demo", "--workdir", tmp_path / "alone", f"--init_from={sod}", *flags
+    )
+    assert done.returncode == 0, done.stderr
+    losses = ([x["loss"] for x in read_metrics(tmp_path / name) if "loss" in x] for name in ("shared", "alone"))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 @pytest.mark.slow

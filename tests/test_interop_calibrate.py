@@ -10,7 +10,7 @@ from flax import nnx
 
 from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.rsu import RSU
-from afiu_jax.initializers import materialise
+from afiu_jax.initializers import materialise, plan
 from afiu_jax.interop.calibrate import calibrate
 from afiu_jax.layers import conv
 
@@ -19,10 +19,8 @@ NORMS = ("embed.norm", "encode.0.norm", "encode.1.norm", "bottom.norm", "decode.
 
 def folded_block() -> RSU:
     """A block whose normalisations are the identity, as after folding; one keeps the shift of a bias."""
-    block = materialise(
-        lambda rngs: RSU(3, 4, 8, height=3, conv=partial(conv, rngs=rngs), norm=partial(batch_norm, rngs=rngs)),
-        jax.random.key(0),
-    )
+    build = lambda rngs: RSU(3, 4, 8, height=3, conv=partial(conv, rngs=rngs), norm=partial(batch_norm, rngs=rngs))  # noqa: E731
+    block = materialise(plan(build), jax.random.key(0))
     for unit in (block.embed, *block.encode, block.bottom, *block.decode):
         unit.norm.var[...] = jnp.full_like(unit.norm.var[...], 1 - 1e-5)
     block.bottom.norm.bias[...] = jnp.arange(4.0)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, signal
 
-from afiu_jax.batch_norm import batch_norm
+from afiu_jax.batch_norm import batch_norm, fold
 from afiu_jax.layers import avg_pool, conv, max_pool_ceil, resize, upsample2
 
 RNGS = nnx.Rngs(0)
@@ -92,6 +92,22 @@ def test_batch_norm_uses_pytorchs_constants():
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-4)
     np.testing.assert_allclose(layer.mean[...], 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(layer.var[...], 0.9 + 0.1 * var, rtol=1e-5)
+
+
+def test_folded_statistics_normalise_as_the_running_ones_do():
+    layer = nnx.Sequential(batch_norm(3, rngs=RNGS))
+    random = np.random.default_rng(0)
+    names = ("scale", "bias", "mean", "var")
+    for name in names:
+        getattr(layer.layers[0], name)[...] = random.uniform(0.1, 3, 3).astype(np.float32)
+    layer.eval()
+    x = jnp.asarray(image(2, 4, 4, 3))
+    expected = layer(x)
+    values = fold(layer, {f"layers.0.{name}": np.asarray(getattr(layer.layers[0], name)[...]) for name in names})
+    assert np.abs(layer(x) - expected).max() > 0.1  # the network expects other values now
+    for name in names:
+        getattr(layer.layers[0], name)[...] = values[f"layers.0.{name}"]
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_pools_on_odd_sizes():

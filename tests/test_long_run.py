@@ -65,23 +65,26 @@ def test_a_long_run_stays_as_it_was_after_warming_up(steps, warm_up, every, slac
     assert process.wait() == 0, process.stderr.read()
     warm = [values for values in seen if values[0] > warm_up]
     first, last = warm[: len(warm) // 4], warm[-len(warm) // 4 :]
-    at, memory, handles = (
-        [np.median([values[column] for values in part]) for part in (first, last)] for column in (0, 1, 2)
+    at, memory, handles, disk = (
+        [np.median([values[column] for values in part]) for part in (first, last)] for column in range(4)
     )
-    disk = max(values[3] for values in warm)
+    most = max(values[3] for values in warm)
     rates = {line["step"]: line["images_per_second"] for line in read_metrics(memory_folder) if "loss" in line}
     early = np.median([rate for step, rate in rates.items() if warm_up < step <= warm_up + 500])
     late = np.median([rate for step, rate in rates.items() if step > steps - 500])
     print(
         f"{steps} steps: resident {memory[0]:.0f} -> {memory[1]:.0f} MiB, handles {handles[0]:.0f} -> {handles[1]:.0f},"
-        f" checkpoints at most {disk:.2f} MiB, {early:.0f} -> {late:.0f} images/s"
+        f" checkpoints {disk[0]:.1f} -> {disk[1]:.1f}, at most {most:.1f} MiB, {early:.2f} -> {late:.2f} images/s"
     )
     kept = {path.name for path in (memory_folder / "checkpoints").iterdir() if path.name.isdigit()}
     assert {str(steps - 2 * every), str(steps - every), str(steps)} <= kept
     assert len(kept) <= 4  # the last three and the best
     assert memory[1] - memory[0] <= slack + A_CHECKPOINT * (at[1] - at[0]) / every
     assert handles[1] <= handles[0] + 2
-    # Those, one that is being removed, and one that is being written, whose parts are there twice when they are merged.
-    assert disk <= 1.1 * 7 * size(memory_folder / "checkpoints" / str(steps))
+    one = size(memory_folder / "checkpoints" / str(steps))
+    assert disk[1] <= disk[0] + one
+    # For a moment: those, two that are being removed, and one that is being written, whose parts are there three times
+    # when they are merged.
+    assert most <= 10 * one
     if steps == 5000:  # a busy machine makes less of a difference over minutes
         assert late >= 0.95 * early

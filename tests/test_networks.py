@@ -13,7 +13,7 @@ from afiu_jax import create_model
 from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.rsu import RSU
 from afiu_jax.errors import UserError
-from afiu_jax.initializers import materialise
+from afiu_jax.initializers import materialise, plan
 from afiu_jax.layers import conv, count_parameters
 from afiu_jax.networks import network_options
 from afiu_jax.networks.afiu import SMALL
@@ -131,7 +131,7 @@ def test_direct_construction_draws_from_the_same_distributions():
     def build(rngs):
         return RSU(8, 8, 16, height=3, conv=partial(conv, rngs=rngs), norm=partial(batch_norm, rngs=rngs))
 
-    quick, direct = materialise(build, jax.random.key(0)), build(nnx.Rngs(0))
+    quick, direct = materialise(plan(build), jax.random.key(0)), build(nnx.Rngs(0))
     pairs = zip(nnx.to_flat_state(nnx.state(quick)), nnx.to_flat_state(nnx.state(direct)), strict=True)
     for (path, a), (_, b) in pairs:
         assert a.shape == b.shape

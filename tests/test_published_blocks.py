@@ -18,7 +18,7 @@ from afiu_jax.blocks.aim import AIM, neighbours
 from afiu_jax.blocks.resnet import level_channels, resnet_levels, run_levels
 from afiu_jax.blocks.rsu import RSU
 from afiu_jax.blocks.sim import SIM
-from afiu_jax.initializers import materialise
+from afiu_jax.initializers import materialise, plan
 from afiu_jax.layers import conv, max_pool_ceil
 
 PUBLISHED = np.load(Path(__file__).parent / "fixtures" / "published_blocks.npz")
@@ -50,7 +50,7 @@ def resnet():
         def __init__(self, rngs):
             self.levels = nnx.List(build(resnet_levels)(rngs))
 
-    levels = tuple(materialise(Levels, jax.random.key(0)).levels)
+    levels = tuple(materialise(plan(Levels), jax.random.key(0)).levels)
     load_resnet(levels)
     return levels
 
@@ -89,12 +89,12 @@ def minet_features(resnet):
 def test_aim_and_deepest_sim(minet_features, level):
     branches, main = neighbours(level_channels(), level)
     inputs = {b: level_channels()[i] for b, i in branches.items()}
-    aim = materialise(build(AIM, inputs, main), jax.random.key(0))
+    aim = materialise(plan(build(AIM, inputs, main)), jax.random.key(0))
     load_interaction(aim, f"trans.conv{level}")
     out = aim({b: minet_features[i] for b, i in branches.items()})
     assert_published(out, f"MINet_Res50.tap.trans.{level}")
     if level == 4:
-        sim = materialise(build(SIM), jax.random.key(0))
+        sim = materialise(plan(build(SIM)), jax.random.key(0))
         load_interaction(sim, "sim32")
         assert_published(sim(out), "MINet_Res50.tap.sim32")
 
@@ -102,7 +102,7 @@ def test_aim_and_deepest_sim(minet_features, level):
 def test_rsu_blocks_of_u2netp():
     x = channels_last("U2NETP.input")
     for stage, height in enumerate((7, 6, 5, 4, 4, 4), start=1):
-        rsu = materialise(build(RSU, x.shape[-1], 16, 64, height=height, dilated=stage > 4), jax.random.key(0))
+        rsu = materialise(plan(build(RSU, x.shape[-1], 16, 64, height=height, dilated=stage > 4)), jax.random.key(0))
         load_rsu(rsu, f"stage{stage}")
         y = rsu(x)
         assert_published(y, f"U2NETP.tap.stage{stage}")

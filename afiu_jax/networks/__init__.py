@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from afiu_jax.errors import UserError
-from afiu_jax.initializers import NoKeys, materialise
+from afiu_jax.initializers import Keys, Plan, materialise, plan
 from afiu_jax.networks.afiu import AFIU
 from afiu_jax.networks.basnet import BASNet
 from afiu_jax.networks.cpd import CPDVGG16, CPDRes50
@@ -50,18 +50,21 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.M
     _require_options(name, options)
     options = _without_lists(options)
     key = rngs.params() if rngs is not None else jax.random.key(0)
-    return materialise(lambda streams: NETWORKS[name](**options, rngs=streams), key)
+    if isinstance(key, jax.core.Tracer):  # layer by layer, with JAX
+        return NETWORKS[name](**options, rngs=Keys(key))
+    return materialise(_plan(name, **options), key)
 
 
 def abstract_model(name: str, **options) -> nnx.Module:
     """A network of shapes and dtypes without arrays; arguments and errors as of ``create_model``."""
-    return nnx.merge(*_abstract(name, **_without_lists(options)))
+    planned = _plan(name, **_without_lists(options))
+    return nnx.merge(planned.graph, planned.state)
 
 
-@cache  # what reads weights and what uses them both ask for it, and it takes a third of a second
-def _abstract(name: str, **options) -> tuple[nnx.GraphDef, nnx.State]:
+@cache  # a program asks for it more than once, and it takes half a second
+def _plan(name: str, **options) -> Plan:
     _require_options(name, options)
-    return nnx.split(nnx.eval_shape(lambda: NETWORKS[name](**options, rngs=NoKeys())))
+    return plan(lambda streams: NETWORKS[name](**options, rngs=streams))
 
 
 def _require_options(name: str, options: dict[str, object]) -> None:

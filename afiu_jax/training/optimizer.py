@@ -6,6 +6,7 @@ import optax
 
 from afiu_jax.training.config import Resolved
 from afiu_jax.training.finetuning import frozen_part, l2_sp, slow_encoder, train_all_but
+from afiu_jax.training.packing import on_packed
 
 
 def create_optimizer(config: Resolved, steps_per_epoch: int = 1) -> optax.GradientTransformation:
@@ -36,9 +37,9 @@ def create_optimizer(config: Resolved, steps_per_epoch: int = 1) -> optax.Gradie
     else:
         parts.append(optax.trace(decay=train["momentum"]))
     parts.append(optax.scale_by_learning_rate(learning_rate(config, steps_per_epoch)))
+    optimizer = on_packed(optax.chain(*parts))
     if train["layerwise_decay"] != 1:
-        parts.append(slow_encoder(config["model"]["name"], train["layerwise_decay"]))
-    optimizer = optax.chain(*parts)
+        optimizer = optax.chain(optimizer, slow_encoder(config["model"]["name"], train["layerwise_decay"]))
     return train_all_but(frozen_part(config), optimizer) if train["freeze"] else optimizer
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from afiu_jax.batch_norm import fold
 from afiu_jax.errors import UserError
 
 
@@ -107,13 +108,15 @@ def fill(model: nnx.Module, saved: SavedModel) -> None:
 
 
 def filled_state(model: nnx.Module, saved: SavedModel) -> tuple[nnx.State, nnx.State]:
-    """Parameters and statistics of an abstract network from a checkpoint of it, with no initial weights in between.
+    """Parameters and statistics of an abstract network in use, from a checkpoint, with no initial weights in between.
+
+    The network is set to use them: its statistics are folded, see ``batch_norm.fold``.
 
     Raises:
         UserError: the checkpoint does not fill it.
     """
     _require_all(match(saved, model, saved.config["model"]["name"]), saved)
-    values = jax.device_put({**saved.params, **saved.batch_stats})
+    values = jax.device_put(fold(model, {**saved.params, **saved.batch_stats}))
     return tuple(
         nnx.from_flat_state(
             [

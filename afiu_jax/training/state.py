@@ -32,7 +32,8 @@ class TrainState:
 def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step of a network. Traceable."""
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+    opt_state = jax.jit(optimizer.init)(params)  # as one program: hundreds of small ones take seconds
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state)
 
 
 def graph_of(

@@ -16,6 +16,7 @@ from afiu_jax.layers import resize
 from afiu_jax.networks import Prediction
 from afiu_jax.training.finetuning import Frozen, nothing_frozen, stop_gradients
 from afiu_jax.training.layouts import OWN_LAYOUTS
+from afiu_jax.training.packing import pack
 from afiu_jax.training.state import TrainState
 
 Loss = Callable[[Prediction, Array], Array]
@@ -104,7 +105,7 @@ def make_train_step(
         batch_stats, (value, gradients) = compute(state.params, state.batch_stats, key, images, masks)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        report = Report(value, optax.tree.norm(gradients))
+        report = Report(value, optax.tree.norm(pack(gradients)))
         following = TrainState(state.step + 1, params, batch_stats, opt_state)
         if skip_nonfinite:
             good = jnp.isfinite(report.loss) & jnp.isfinite(report.gradient_norm)

@@ -1,0 +1,53 @@
+"""Biases and scales packed into one array, so that an optimiser takes a few operations for them, not a few for each.
+
+Two thirds of a network's arrays have one axis, and hardly any of its numbers.
+"""
+
+import jax
+import optax
+from jaxtyping import Array, PyTree
+
+VECTORS = "vectors"
+"""Name of the arrays of one axis, end to end."""
+
+
+def pack(tree: PyTree[Array]) -> dict[str, Array]:
+    """Arrays by dotted path, those of one axis as one, ``VECTORS``.
+
+    Args:
+        tree: arrays; all those of one axis have one dtype.
+    """
+    named = _named(tree)
+    vectors = [leaf for leaf in named.values() if leaf.ndim == 1]
+    rest = {name: leaf for name, leaf in named.items() if leaf.ndim != 1}
+    return {**rest, VECTORS: jax.lax.concatenate(vectors, 0)} if vectors else rest
+
+
+def unpack(packed: dict[str, Array], like: PyTree[Array]) -> PyTree[Array]:
+    """The reverse of ``pack``: a tree like ``like``, whose arrays are looked at for their shapes only."""
+    leaves, offset = [], 0
+    for name, leaf in _named(like).items():
+        if leaf.ndim != 1:
+            leaves.append(packed[name])
+            continue
+        leaves.append(jax.lax.slice_in_dim(packed[VECTORS], offset, offset + leaf.size))
+        offset += leaf.size
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def on_packed(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same optimiser on packed arrays, for one whose rules look at no vector's name; kernels keep theirs."""
+
+    def init(params: optax.Params) -> optax.OptState:
+        return optimizer.init(pack(params))
+
+    def update(updates, state, params=None):
+        found, state = optimizer.update(pack(updates), state, None if params is None else pack(params))
+        return unpack(found, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _named(tree: PyTree[Array]) -> dict[str, Array]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
