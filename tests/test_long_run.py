@@ -82,7 +82,7 @@ def test_a_long_run_stays_as_it_was_after_warming_up(steps, warm_up, every, slac
     assert memory[1] - memory[0] <= slack + A_CHECKPOINT * (at[1] - at[0]) / every
     assert handles[1] <= handles[0] + 2
     one = size(memory_folder / "checkpoints" / str(steps))
-    assert disk[1] <= disk[0] + one
+    assert disk[1] <= disk[0] + 2 * one  # the best may be among the last three or not, and one may be on its way out
     # For a moment: those, two that are being removed, and one that is being written, whose parts are there three times
     # when they are merged.
     assert most <= 10 * one
