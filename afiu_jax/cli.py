@@ -10,7 +10,7 @@ import typer
 
 from afiu_jax.console import open_console, quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
-from afiu_jax.garbage import collect_seldom, keep_all
+from afiu_jax.garbage import collect_seldom, leave_all
 from input_pipeline.records import DataError
 
 app = typer.Typer(
@@ -282,7 +282,7 @@ def main() -> None:
         with one_line_errors(DataError):
             app()
     finally:
-        keep_all()  # looking through it at the end is a quarter of a second
+        leave_all()
 
 
 if __name__ == "__main__":

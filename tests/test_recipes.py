@@ -100,18 +100,21 @@ def test_schedules_change_once_an_epoch():
 def test_sgd_with_momentum_decays_kernels_only():
     """Two steps as PyTorch's SGD takes them: v = 0.9 v + g + 5e-4 w; w -= lr v."""
     optimizer = create_optimizer(config_of("minet_res50", schedule="constant"))
-    params = {"conv": {"kernel": jnp.asarray([2.0]), "bias": jnp.asarray([2.0])}, "norm": {"scale": jnp.asarray([2.0])}}
+    params = {
+        "conv": {"kernel": jnp.asarray([[2.0]]), "bias": jnp.asarray([2.0])},
+        "norm": {"scale": jnp.asarray([2.0])},
+    }
     state, w, v = optimizer.init(params), np.full(3, 2.0), np.zeros(3)
     for g in (0.5, -0.25):
         gradients = {
-            "conv": {"kernel": jnp.asarray([g]), "bias": jnp.asarray([g])},
+            "conv": {"kernel": jnp.asarray([[g]]), "bias": jnp.asarray([g])},
             "norm": {"scale": jnp.asarray([g])},
         }
         updates, state = optimizer.update(gradients, state, params)
         params = {k: {n: params[k][n] + updates[k][n] for n in params[k]} for k in params}
         v = 0.9 * v + g + 5e-4 * w * np.array([1, 0, 0])
         w = w - 1e-3 * v
-    found = [params["conv"]["kernel"][0], params["conv"]["bias"][0], params["norm"]["scale"][0]]
+    found = [params["conv"]["kernel"][0, 0], params["conv"]["bias"][0], params["norm"]["scale"][0]]
     np.testing.assert_allclose(found, w, rtol=1e-6)
 
 

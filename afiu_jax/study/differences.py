@@ -76,14 +76,18 @@ def _counts(places: Int[np.ndarray, "b n"], images: int) -> Float[np.ndarray, "b
 
 
 def _bootstrap(sample: np.ndarray, statistic) -> Difference:
-    value = float(statistic(sample, -1))
+    def rounded(places: np.ndarray, axis: int):
+        # The interval counts draws below the value: the same images in another order must not count for rounding.
+        return np.round(statistic(places, axis), 12)
+
+    value = float(rounded(sample, -1))
     if len(sample) < 2:
         return Difference(value, None, None)
     with warnings.catch_warnings():
         # Where every draw gives the same, SciPy has no interval, says so and gives NaN.
         warnings.simplefilter("ignore")
         found = stats.bootstrap(
-            (sample,), statistic, vectorized=True, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(_SEED)
+            (sample,), rounded, vectorized=True, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(_SEED)
         )
     low, high = map(float, found.confidence_interval)
     return Difference(value, low, high) if np.isfinite([low, high]).all() else Difference(value, None, None)

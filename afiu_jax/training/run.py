@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from afiu_jax.garbage import keep_all
+from afiu_jax.garbage import settle
 from afiu_jax.training.checkpoint import Checkpoints
 from afiu_jax.training.config import Resolved
 from afiu_jax.training.devices import on_devices
@@ -88,7 +88,7 @@ class Run:
                     state, report = self.train_step(state, *on_devices(batch))
                     if step == position + 1:  # the step is compiled, and there is something to save from now on
                         listening.enter_context(stop)
-                        keep_all()
+                        settle()
                     if unchecked:  # one step late, so that the devices never wait for the host
                         watch.finite(*unchecked)
                     watch.missing(step, "train", batch["skipped"])
