@@ -4,6 +4,7 @@ The batch is free, the size is fixed. The file's metadata has the keys of ``afiu
 ``preprocessing``, how a photo becomes an image.
 """
 
+import logging
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +45,7 @@ def write(exportable: "Exportable", path: Path) -> str:
         return jnp.transpose(found, (0, 3, 1, 2))
 
     side = exportable.size
+    logging.getLogger("onnx_ir.serde").setLevel(logging.ERROR)  # it warns of hundreds of types that no reader needs
     try:
         model = jax2onnx.to_onnx(
             maps,
