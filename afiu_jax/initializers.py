@@ -1,8 +1,8 @@
 """Initial weights: distributions that a layer declares, and a quick way to fill a whole network with them.
 
 Initialising a 163-million-parameter network layer by layer compiles hundreds of small random programs, which takes a
-minute on a CPU. Here every convolution carries its distribution as metadata of its parameters; ``materialise`` builds
-the network abstractly and fills it on the host, with nothing to compile.
+minute on a CPU. Here every convolution carries its distribution as metadata of its parameters; ``plan`` builds
+the network without arrays, and ``materialise`` fills it on the host, with nothing to compile.
 """
 
 import itertools

@@ -12,10 +12,14 @@ VECTORS = "vectors"
 
 
 def pack(tree: PyTree[Array]) -> dict[str, Array]:
-    """Arrays by dotted path, those of one axis as one, ``VECTORS``.
+    """Arrays by dotted path, those of one axis as one.
 
     Args:
         tree: arrays; all those of one axis have one dtype.
+
+    Returns:
+        Kernels and scalars as they are and, if the tree has any arrays of one axis, ``VECTORS``: these end to end in
+        the tree's order, ``[sum of their lengths]``.
     """
     named = _named(tree)
     vectors = [leaf for leaf in named.values() if leaf.ndim == 1]
@@ -24,7 +28,12 @@ def pack(tree: PyTree[Array]) -> dict[str, Array]:
 
 
 def unpack(packed: dict[str, Array], like: PyTree[Array]) -> PyTree[Array]:
-    """The reverse of ``pack``: a tree like ``like``, whose arrays are looked at for their shapes only."""
+    """The reverse of ``pack``.
+
+    Args:
+        packed: as ``pack`` gives it.
+        like: the tree that was packed, or one of the same structure and shapes; its values are not looked at.
+    """
     leaves, offset = [], 0
     for name, leaf in _named(like).items():
         if leaf.ndim != 1:
