@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 
 from afiu_jax.batch_norm import BatchNorm
+from afiu_jax.products import set_products
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 
 
@@ -37,9 +38,18 @@ def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> 
 
 
 def graph_of(
-    model: nnx.Module, *, training: bool, frozen: Frozen = nothing_frozen, norm_groups: int = 1
+    model: nnx.Module,
+    *,
+    training: bool,
+    frozen: Frozen = nothing_frozen,
+    norm_groups: int = 1,
+    products: bool | None = None,
 ) -> nnx.GraphDef:
-    """The network without its arrays, with batch normalisation set for training or for use."""
+    """The network without its arrays, with batch normalisation set for training or for use.
+
+    ``products``: some convolutions as matrix products, see ``products.convolve``; None: if JAX runs on a CPU.
+    """
+    set_products(model, jax.default_backend() == "cpu" if products is None else products)
     if training:
         train_mode(model, frozen, norm_groups)
     else:

@@ -14,6 +14,7 @@ from afiu_jax.batch_norm import NORMALISED
 from afiu_jax.dropout import dropout_key
 from afiu_jax.layers import resize
 from afiu_jax.networks import Prediction
+from afiu_jax.products import PRODUCT
 from afiu_jax.training.finetuning import Frozen, nothing_frozen, stop_gradients
 from afiu_jax.training.layouts import OWN_LAYOUTS
 from afiu_jax.training.packing import pack
@@ -126,7 +127,7 @@ def _is_convolution(primitive, *_, **__) -> bool:
 
 # Of convolutions whose sum is normalised, as AIM and SIM have them, the sum alone is kept: nothing needs its parts.
 _KEPT = jax.checkpoint_policies.save_from_both_policies(
-    _is_convolution, jax.checkpoint_policies.save_only_these_names(NORMALISED)
+    _is_convolution, jax.checkpoint_policies.save_only_these_names(NORMALISED, PRODUCT)
 )
 
 

@@ -1,0 +1,89 @@
+"""Convolutions as matrix products, for processors on which these are faster.
+
+A convolution is one product with its kernel and a shift of what each tap contributes. XLA's own on a CPU is fast where
+maps are large, and slow in three places that every network here has: 1×1 kernels, small maps of many channels (it
+transposes the whole kernel for the gradient), and single-channel heads. Written as a product, the derivatives are
+products as well. The result is the same up to rounding.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+Pair = Sequence[int]
+
+PRODUCT = "product"
+"""Name of the result of a convolution that is a product, for policies of ``jax.checkpoint``."""
+
+
+def set_products(model: nnx.Module, on: bool) -> None:
+    """Has the network's convolutions computed by ``convolve``, or by XLA, in place."""
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, nnx.Conv):
+            module.conv_general_dilated = convolve if on else jax.lax.conv_general_dilated
+
+
+def convolve(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c f"],
+    strides: Pair,
+    padding: Sequence[Pair],
+    *,
+    rhs_dilation: Pair,
+    **options: object,
+) -> Float[Array, "b h2 w2 f"]:
+    """``jax.lax.conv_general_dilated`` of maps with channels last, as a product where that is faster.
+
+    Measured on two cores against XLA with YNNPACK (jax 0.10), forward and both gradients together: 1×1 kernels take
+    half of the time, 1,024 → 1,024 channels on 10×10 maps two fifths, 64 → 1 channels on 160×160 maps a sixth.
+
+    Args:
+        x: maps.
+        kernel: height, width, input and output channels.
+        strides: of either axis, in pixels.
+        padding: rows above and below, columns left and right.
+        rhs_dilation: distance between taps on either axis, in pixels.
+        options: what else ``conv_general_dilated`` takes, of no meaning for a product.
+    """
+    height, width, channels, features = kernel.shape
+    if height == width == 1 or (channels * features >= _MANY and _pixels(x, strides) <= _FEW):
+        windows = _windows(x, (height, width), strides, padding, rhs_dilation)
+        found = jnp.tensordot(jnp.concatenate(windows, -1), kernel.reshape(-1, features), 1)
+        return checkpoint_name(found, PRODUCT)
+    if features <= _HEAD and max(strides) == 1:
+        parts = jnp.tensordot(x, jnp.moveaxis(kernel, 2, 0).reshape(channels, -1), 1)
+        windows = _windows(parts, (height, width), strides, padding, rhs_dilation)
+        found = sum(window[..., n * features : (n + 1) * features] for n, window in enumerate(windows))
+        return checkpoint_name(found, PRODUCT)
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)
+
+
+_MANY = 512 * 512
+"""Products of input and output channels from which the kernel, not the map, is what takes time."""
+
+_FEW = 256
+"""Pixels of all maps of a batch up to which copying each for every tap costs little."""
+
+_HEAD = 4
+"""Output channels up to which multiplying first, then shifting the results, moves less than the opposite."""
+
+
+def _pixels(x: Array, strides: Pair) -> int:
+    return x.shape[0] * prod(-(-side // stride) for side, stride in zip(x.shape[1:3], strides, strict=True))
+
+
+def _windows(x: Array, kernel: Pair, strides: Pair, padding: Sequence[Pair], dilation: Pair) -> list[Array]:
+    """What each tap of a kernel meets: maps of the output's size, taps row by row."""
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    starts = [[dilation[axis] * tap for tap in range(kernel[axis])] for axis in (0, 1)]
+    last = [x.shape[axis + 1] - starts[axis][-1] for axis in (0, 1)]
+    return [
+        x[:, row : row + last[0] : strides[0], column : column + last[1] : strides[1]]
+        for row in starts[0]
+        for column in starts[1]
+    ]

@@ -1,0 +1,108 @@
+"""Convolutions as matrix products against XLA's own: the same values and gradients, and where which is taken."""
+
+import resource
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from afiu_jax import create_model
+from afiu_jax.products import convolve, set_products
+from afiu_jax.training.state import graph_of
+
+# Side of the map, channels in and out, kernel, stride, dilation.
+AS_PRODUCT = {
+    "1x1": (12, 6, 8, (1, 1), 1, 1),
+    "1x1, every second pixel": (13, 6, 8, (1, 1), 2, 1),
+    "few pixels, many channels": (5, 512, 512, (3, 3), 1, 1),
+    "few pixels, every second": (9, 512, 512, (3, 3), 2, 1),
+    "few pixels, dilated": (7, 512, 512, (3, 3), 1, 2),
+    "few pixels, a row": (6, 512, 512, (1, 3), 1, 1),
+    "a head": (20, 16, 1, (3, 3), 1, 1),
+    "a dilated head": (20, 16, 3, (3, 3), 1, 2),
+}
+AS_CONVOLUTION = {
+    "many pixels": (12, 512, 512, (3, 3), 1, 1),
+    "few channels": (5, 64, 64, (3, 3), 1, 1),
+    "a head, every second pixel": (20, 16, 1, (3, 3), 2, 1),
+}
+
+
+def case(side, channels, features, kernel, stride, dilation):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((2, side, side + 1, channels), np.float32)
+    weights = random.standard_normal((*kernel, channels, features), np.float32) / channels**0.5
+    padding = [(dilation * (tap - 1) // 2,) * 2 for tap in kernel]
+    options = {"rhs_dilation": (dilation, dilation), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    return x, weights, lambda compute: lambda x, w: compute(x, w, (stride, stride), padding, **options)
+
+
+@pytest.mark.parametrize("name", AS_PRODUCT)
+def test_a_product_has_the_values_and_gradients_of_the_convolution(name):
+    x, weights, way = case(*AS_PRODUCT[name])
+    expected, derive_expected = jax.vjp(way(jax.lax.conv_general_dilated), x, weights)
+    found, derive = jax.vjp(way(convolve), x, weights)
+    above = np.random.default_rng(1).standard_normal(expected.shape, np.float32)
+    for ours, theirs in zip((found, *derive(above)), (expected, *derive_expected(above)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("name", AS_PRODUCT | AS_CONVOLUTION)
+def test_where_a_product_is_taken(name):
+    x, weights, way = case(*(AS_PRODUCT | AS_CONVOLUTION)[name])
+    program = str(jax.make_jaxpr(way(convolve))(x, weights))
+    assert ("conv_general_dilated" in program) == (name in AS_CONVOLUTION)
+    assert ("dot_general" in program) == (name in AS_PRODUCT)
+
+
+def test_a_network_takes_products_when_told_and_on_a_cpu():
+    model = create_model("u2netp", rngs=nnx.Rngs(0))
+    images = jnp.zeros((1, 32, 32, 3))
+
+    def products(graph: nnx.GraphDef) -> int:
+        state = nnx.state(model)
+        return str(jax.make_jaxpr(lambda x: nnx.merge(graph, state)(x).logits)(images)).count("name=product")
+
+    assert products(graph_of(model, training=False, products=True)) == 7  # six side heads and their fusion
+    assert products(graph_of(model, training=False, products=False)) == 0
+    assert products(graph_of(model, training=False)) == (7 if jax.default_backend() == "cpu" else 0)
+
+
+def test_a_network_has_the_same_maps_with_products():
+    model = create_model("u2netp", rngs=nnx.Rngs(0))
+    model.eval()
+    images = np.random.default_rng(0).standard_normal((2, 64, 64, 3), np.float32)
+    maps = []
+    for on in (False, True):
+        set_products(model, on)
+        maps.append(np.asarray(jax.jit(lambda x: model(x).logits)(images)))
+    np.testing.assert_allclose(maps[1], maps[0], atol=1e-5 * np.abs(maps[0]).max())
+
+
+MEETS = """
+import resource
+import numpy as np
+from afiu_jax.memory import keep_freed_memory
+kept = keep_freed_memory() if {keep} else True
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(1 << 26, np.uint8)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(int(kept), faults)
+"""
+
+
+def test_freed_memory_is_not_met_anew():
+    pages = (1 << 26) // resource.getpagesize()
+    faults = {}
+    for keep in (False, True):
+        done = subprocess.run([sys.executable, "-c", MEETS.format(keep=keep)], capture_output=True, text=True)
+        assert not done.stderr, done.stderr
+        kept, faults[keep] = map(int, done.stdout.split())
+        if not kept:
+            pytest.skip("this C library has no such settings")
+    assert faults[True] < pages / 100, faults
