@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 
 from afiu_jax.batch_norm import BatchNorm
+from afiu_jax.mixed_precision import set_late_casts
 from afiu_jax.products import set_products
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 
@@ -50,6 +51,7 @@ def graph_of(
     ``products``: some convolutions as matrix products, see ``products.convolve``; None: if JAX runs on a CPU.
     """
     set_products(model, jax.default_backend() == "cpu" if products is None else products)
+    set_late_casts(model, training)
     if training:
         train_mode(model, frozen, norm_groups)
     else:

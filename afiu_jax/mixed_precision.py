@@ -1,0 +1,67 @@
+"""Convolutions in a type narrower than their weights, whose gradient casts the weights late.
+
+Weights stay float32 and are cast where they are used. Left to itself, the compiler casts them all for the backward pass
+as soon as that begins, since nothing else is needed for it, and keeps a second copy of the network through it: 0.2 GB
+of AFIU's 3.6 in bfloat16 (``benchmarks/README.md``).
+"""
+
+from functools import partial
+
+import jax
+from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
+from jaxtyping import Array, Float
+
+
+def set_late_casts(model: nnx.Module, on: bool) -> None:
+    """Has those of the network's convolutions that compute in a narrower type than float32 cast late, in place.
+
+    Off, they cast by Flax's rules; what computes them is left as it is.
+    """
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, nnx.Conv) and module.dtype != module.param_dtype:
+            module.promote_dtype = _all_but_the_kernel if on else promote_dtype
+            if on:
+                module.conv_general_dilated = convolve
+
+
+def convolve(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c f"], strides, padding, *, out_sharding=None, **options
+) -> Float[Array, "b h2 w2 f"]:
+    """``jax.lax.conv_general_dilated`` in the type of ``x``, with a kernel of another type.
+
+    Args:
+        x: maps.
+        kernel: height, width, input and output channels.
+        strides: of either axis, in pixels.
+        padding: rows above and below, columns left and right.
+        out_sharding: is left to the compiler.
+        options: as ``conv_general_dilated`` takes them.
+    """
+    options |= {"window_strides": tuple(strides), "padding": tuple(tuple(pair) for pair in padding)}
+    return _convolve(x, kernel, tuple(options.items()))
+
+
+def _all_but_the_kernel(arrays, *, dtype, **_: object):
+    x, kernel, bias = arrays
+    return x.astype(dtype), kernel, None if bias is None else bias.astype(dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(x: Array, kernel: Array, options: tuple) -> Array:
+    return jax.lax.conv_general_dilated(x, kernel.astype(x.dtype), **dict(options))
+
+
+def _forward(x, kernel, options):
+    return _convolve(x, kernel, options), (x, kernel)
+
+
+def _backward(options, kept, above):
+    x, kernel = kept
+    kernel, above = jax.lax.optimization_barrier((kernel, above))  # so that the cast waits for the gradient above
+    compute = partial(jax.lax.conv_general_dilated, **dict(options))
+    to_x, to_kernel = jax.vjp(compute, x, kernel.astype(x.dtype))[1](above)
+    return to_x, to_kernel.astype(kernel.dtype)
+
+
+_convolve.defvjp(_forward, _backward)

@@ -1,0 +1,57 @@
+"""Convolutions in bfloat16 that cast their weights late: the values and gradients of Flax's own casts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from afiu_jax.layers import conv
+from afiu_jax.mixed_precision import set_late_casts
+from afiu_jax.training.state import graph_of
+
+SHAPES = {
+    "3x3": {"kernel_size": 3},
+    "strided": {"kernel_size": 3, "stride": 2},
+    "dilated": {"kernel_size": 3, "dilation": 2},
+}
+
+
+class Two(nnx.Module):
+    """A convolution in bfloat16, and one in float32."""
+
+    def __init__(self, **options):
+        rngs = nnx.Rngs(0)
+        self.narrow = conv(8, 4, **options, dtype="bfloat16", rngs=rngs)
+        self.wide = conv(4, 2, 1, rngs=rngs)
+
+    def __call__(self, x):
+        return self.wide(self.narrow(x).astype(jnp.float32))
+
+
+def value_and_gradients(graph: nnx.GraphDef, state: nnx.State, x: jax.Array):
+    loss = lambda state, x: jnp.square(nnx.merge(graph, state)(x)).mean()  # noqa: E731
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))(state, x)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_late_casts_change_neither_values_nor_gradients(name):
+    model = Two(**SHAPES[name])
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 9, 8, 8), np.float32))
+    state, results = nnx.state(model), []
+    for on in (False, True):
+        set_late_casts(model, on)
+        results.append(value_and_gradients(nnx.graphdef(model), state, x))
+    (usual, usual_gradients), (late, late_gradients) = results
+    assert usual == late
+    for a, b in zip(jax.tree.leaves(usual_gradients), jax.tree.leaves(late_gradients), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=2**-7, atol=2**-8 * float(jnp.abs(a).max()))
+
+
+def test_training_casts_late_and_use_does_not():
+    model = Two(kernel_size=3)
+    x, state = jnp.zeros((1, 8, 8, 8)), nnx.state(model)
+    waits = lambda graph: str(jax.make_jaxpr(lambda s: value_and_gradients(graph, s, x))(state)).count("barrier")  # noqa: E731
+    assert waits(graph_of(model, training=True)) == 1
+    assert waits(graph_of(model, training=False)) == 0
