@@ -13,7 +13,6 @@ from ml_collections import config_flags
 from afiu_jax.console import quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
 from afiu_jax.garbage import collect_seldom
-from afiu_jax.memory import keep_freed_memory
 from afiu_jax.training.flags import default_workdir, define_config, parse
 from afiu_jax.training.hosts import join_hosts
 from afiu_jax.training.loop import train_and_evaluate
@@ -44,7 +43,6 @@ def main(argv: list[str]) -> None:
 def run() -> None:
     """``main`` with errors of the user printed in one line; exit status 2."""
     collect_seldom()
-    keep_freed_memory()
     with one_line_errors(DataError):
         app.run(main, flags_parser=partial(parse, values=flags.FLAGS, config=CONFIG))
 

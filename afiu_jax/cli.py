@@ -11,7 +11,6 @@ import typer
 from afiu_jax.console import open_console, quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
 from afiu_jax.garbage import collect_seldom, leave_all
-from afiu_jax.memory import keep_freed_memory
 from input_pipeline.records import DataError
 
 app = typer.Typer(
@@ -278,7 +277,6 @@ def check_data(
 def main() -> None:
     """Runs the command; a wrong request is answered in one line, with exit status 2."""
     collect_seldom()
-    keep_freed_memory()
     quiet_orbax()
     try:
         with one_line_errors(DataError):

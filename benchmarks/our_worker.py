@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 from rounds import answer
 
-from afiu_jax.memory import keep_freed_memory
-
 
 def step(flags: argparse.Namespace, given: dict):
     """A training step, and the first one's loss and gradient of the last convolution."""
@@ -76,7 +74,6 @@ def filled(flags: argparse.Namespace, given: dict):
 
 
 def main(flags: argparse.Namespace) -> None:
-    keep_freed_memory()  # as our programs do
     with np.load(flags.given) as file:
         given = dict(file)
     run, found = {"step": step, "infer": infer, "onnx": onnx}[flags.task](flags, given)

@@ -104,19 +104,18 @@ def test_options_of_the_program_leave_its_result_as_it_is(option):
     np.testing.assert_allclose(np.asarray(others), np.asarray(reports), rtol=1e-5)
 
 
-def test_remat_repeats_what_lies_between_convolutions_and_no_convolution():
+@pytest.mark.parametrize(("products", "primitive"), [(False, "conv_general_dilated"), (True, "dot_general")])
+def test_remat_repeats_what_lies_between_convolutions_and_no_convolution(products, primitive):
     counts = []
     for remat in (False, True):
         model, optimizer = Small(), optax.adam(1e-2)
         loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731
-        step = make_train_step(graph_of(model, training=True), loss, optimizer, remat=remat)
+        step = make_train_step(graph_of(model, training=True, products=products), loss, optimizer, remat=remat)
         images, masks = (jnp.zeros((4, 8, 8, c)) for c in (3, 1))
         leaves, tree = jax.tree.flatten((create_state(model, optimizer), images, masks))
         flat = lambda *leaves, step=step, tree=tree: jax.tree.leaves(step(*jax.tree.unflatten(tree, leaves)))  # noqa: E731
         program = str(jax.make_jaxpr(flat)(*leaves))
-        counts.append(
-            [program.count(f"{name}[") + program.count(f" {name} ") for name in ("conv_general_dilated", "rsqrt")]
-        )
+        counts.append([program.count(f"{name}[") + program.count(f" {name} ") for name in (primitive, "rsqrt")])
     (convolutions, norms), (convolutions_again, norms_again) = counts
     assert convolutions_again == convolutions > 0
     assert norms_again > norms

@@ -1,9 +1,5 @@
 """Convolutions as matrix products against XLA's own: the same values and gradients, and where which is taken."""
 
-import resource
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,28 +77,3 @@ def test_a_network_has_the_same_maps_with_products():
         set_products(model, on)
         maps.append(np.asarray(jax.jit(lambda x: model(x).logits)(images)))
     np.testing.assert_allclose(maps[1], maps[0], atol=1e-5 * np.abs(maps[0]).max())
-
-
-MEETS = """
-import resource
-import numpy as np
-from afiu_jax.memory import keep_freed_memory
-kept = keep_freed_memory() if {keep} else True
-for _ in range(3):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    np.ones(1 << 26, np.uint8)
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(int(kept), faults)
-"""
-
-
-def test_freed_memory_is_not_met_anew():
-    pages = (1 << 26) // resource.getpagesize()
-    faults = {}
-    for keep in (False, True):
-        done = subprocess.run([sys.executable, "-c", MEETS.format(keep=keep)], capture_output=True, text=True)
-        assert not done.stderr, done.stderr
-        kept, faults[keep] = map(int, done.stdout.split())
-        if not kept:
-            pytest.skip("this C library has no such settings")
-    assert faults[True] < pages / 100, faults
