@@ -40,7 +40,7 @@ def convolve(
     """``jax.lax.conv_general_dilated`` of maps with channels last, as a product where that is faster.
 
     Measured on two cores against XLA with YNNPACK (jax 0.10), forward and both gradients together: 1×1 kernels take
-    half of the time, 1,024 → 1,024 channels on 10×10 maps two fifths, 64 → 1 channels on 160×160 maps a sixth.
+    half of the time, so do 1,024 → 1,024 channels on 10×10 maps; 64 → 1 channels on 160×160 maps take a sixth.
 
     Args:
         x: maps.
