@@ -22,9 +22,12 @@ PRODUCT = "product"
 
 
 def set_products(model: nnx.Module, on: bool) -> None:
-    """Has the network's convolutions computed by ``convolve``, or by XLA, in place."""
+    """Has the network's convolutions computed by ``convolve``, or by XLA, in place.
+
+    Grouped ones, those of spread-out maps and those that leave the padding to Flax stay with XLA.
+    """
     for _, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.Conv):
+        if isinstance(module, nnx.Conv) and _is_plain(module):
             module.conv_general_dilated = convolve if on else jax.lax.conv_general_dilated
 
 
@@ -49,28 +52,37 @@ def convolve(
         padding: rows above and below, columns left and right.
         rhs_dilation: distance between taps on either axis, in pixels.
         options: what else ``conv_general_dilated`` takes, of no meaning for a product.
+
+    Returns:
+        Maps of the output's size, of the type of ``x``.
     """
     height, width, channels, features = kernel.shape
     if height == width == 1 or (channels * features >= _MANY and _pixels(x, strides) <= _FEW):
         windows = _windows(x, (height, width), strides, padding, rhs_dilation)
         found = jnp.tensordot(jnp.concatenate(windows, -1), kernel.reshape(-1, features), 1)
-        return checkpoint_name(found, PRODUCT)
-    if features <= _HEAD and max(strides) == 1:
+    elif features <= _HEAD and max(strides) == 1:
         parts = jnp.tensordot(x, jnp.moveaxis(kernel, 2, 0).reshape(channels, -1), 1)
         windows = _windows(parts, (height, width), strides, padding, rhs_dilation)
         found = sum(window[..., n * features : (n + 1) * features] for n, window in enumerate(windows))
-        return checkpoint_name(found, PRODUCT)
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)
+    else:
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)
+    return checkpoint_name(found, PRODUCT)
 
 
 _MANY = 512 * 512
 """Products of input and output channels from which the kernel, not the map, is what takes time."""
 
 _FEW = 256
-"""Pixels of all maps of a batch up to which copying each for every tap costs little."""
+"""Pixels of all output maps of a batch up to which copying each for every tap costs little."""
 
 _HEAD = 4
 """Output channels up to which multiplying first, then shifting the results, moves less than the opposite."""
+
+
+def _is_plain(module: nnx.Conv) -> bool:
+    spread = module.input_dilation not in (None, 1, (1, 1))
+    explicit = not isinstance(module.padding, str)
+    return len(module.kernel_size) == 2 and module.feature_group_count == 1 and explicit and not spread
 
 
 def _pixels(x: Array, strides: Pair) -> int:

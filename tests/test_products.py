@@ -77,3 +77,14 @@ def test_a_network_has_the_same_maps_with_products():
         set_products(model, on)
         maps.append(np.asarray(jax.jit(lambda x: model(x).logits)(images)))
     np.testing.assert_allclose(maps[1], maps[0], atol=1e-5 * np.abs(maps[0]).max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("options", [{"feature_group_count": 8}, {"padding": "VALID"}, {"input_dilation": 2}], ids=str)
+def test_other_convolutions_that_a_network_may_bring_are_left_to_xla(options, dtype):
+    layer = nnx.Conv(8, 8, (1, 1), **{"padding": [(0, 0), (0, 0)], **options}, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 6, 8), np.float32))
+    expected, state = layer(x), nnx.state(layer)
+    for training in (True, False):
+        graph = graph_of(layer, training=training, products=True)
+        assert jnp.array_equal(nnx.merge(graph, state)(x), expected)
