@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rounds import Worker, alternate, answer, report, show, write
+from rounds import Worker, alternate, answer, interpreter, report, show, write
 
 SIZE, BATCH, IMAGES = 320, 8, 400
 
@@ -58,7 +58,7 @@ def main(flags: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="with images and masks")
-    parser.add_argument("--peer", type=Path, help="Python of the environment with PyTorch")
+    parser.add_argument("--peer", type=interpreter, help="Python of the environment with PyTorch")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures there")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rounds import interpreter
 
 WIDTH, HEIGHT, COUNT = 400, 300, 500
 
@@ -118,7 +119,7 @@ def main(masks: Path, python: str, rounds: int, out: Path | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("masks", type=Path, nargs="?", help="folder of at least 500 masks")
-    parser.add_argument("--peer", default=sys.executable, help="Python that has pysodmetrics")
+    parser.add_argument("--peer", type=interpreter, default=sys.executable, help="Python that has pysodmetrics")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--as-peer", type=Path, help=argparse.SUPPRESS)

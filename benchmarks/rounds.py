@@ -1,5 +1,6 @@
 """Two programs against each other: processes that take turns, medians of the rounds, and a report."""
 
+import argparse
 import json
 import os
 import platform
@@ -14,6 +15,15 @@ import numpy as np
 def environment(**changes: str) -> dict[str, str]:
     """That of a command whose start is timed: bytecode is kept, as on a laptop and not in every container."""
     return {**{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}, **changes}
+
+
+def interpreter(path: str) -> Path:
+    """The peer's Python, for argparse, which refuses in one line what is none."""
+    if not os.access(path, os.X_OK) or Path(path).is_dir():
+        raise argparse.ArgumentTypeError(
+            f"no Python at {path}: make the environment of benchmarks/README.md"
+        )
+    return Path(path)
 
 
 class Worker:
