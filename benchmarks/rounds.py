@@ -20,9 +20,7 @@ def environment(**changes: str) -> dict[str, str]:
 def interpreter(path: str) -> Path:
     """The peer's Python, for argparse, which refuses in one line what is none."""
     if not os.access(path, os.X_OK) or Path(path).is_dir():
-        raise argparse.ArgumentTypeError(
-            f"no Python at {path}: make the environment of benchmarks/README.md"
-        )
+        raise argparse.ArgumentTypeError(f"no Python at {path}: make the environment of benchmarks/README.md")
     return Path(path)
 
 
