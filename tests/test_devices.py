@@ -99,7 +99,9 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
 @pytest.mark.parametrize("option", ["remat", "deterministic", "layouts"])
 def test_options_of_the_program_leave_its_result_as_it_is(option):
     (plain, reports), (other, others) = small_step(), small_step(**{option: True})
-    for name, value in flatten(plain.params).items():
+    kept = {name: value for name, value in flatten(plain.params).items() if name != "a.bias"}
+    assert len(kept) == 5  # before a normalisation a bias has no gradient, and Adam makes steps of its rounding
+    for name, value in kept.items():
         np.testing.assert_allclose(flatten(other.params)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(np.asarray(others), np.asarray(reports), rtol=1e-5)
 
@@ -113,6 +115,7 @@ def test_remat_repeats_what_lies_between_convolutions_and_no_convolution(product
         step = make_train_step(graph_of(model, training=True, products=products), loss, optimizer, remat=remat)
         images, masks = (jnp.zeros((4, 8, 8, c)) for c in (3, 1))
         leaves, tree = jax.tree.flatten((create_state(model, optimizer), images, masks))
+        step = step.__wrapped__  # a program with options of the compiler cannot be part of another
         flat = lambda *leaves, step=step, tree=tree: jax.tree.leaves(step(*jax.tree.unflatten(tree, leaves)))  # noqa: E731
         program = str(jax.make_jaxpr(flat)(*leaves))
         counts.append([program.count(f"{name}[") + program.count(f" {name} ") for name in (primitive, "rsqrt")])

@@ -18,12 +18,17 @@ AS_PRODUCT = {
     "few pixels, every second": (9, 512, 512, (3, 3), 2, 1),
     "few pixels, dilated": (7, 512, 512, (3, 3), 1, 2),
     "few pixels, a row": (6, 512, 512, (1, 3), 1, 1),
+    "many pixels and channels": (15, 160, 128, (3, 3), 1, 1),
     "a head": (20, 16, 1, (3, 3), 1, 1),
     "a dilated head": (20, 16, 3, (3, 3), 1, 2),
 }
 AS_CONVOLUTION = {
     "many pixels": (12, 512, 512, (3, 3), 1, 1),
     "few channels": (5, 64, 64, (3, 3), 1, 1),
+    "many pixels and channels, every second": (30, 128, 128, (3, 3), 2, 1),
+    "many pixels and channels, dilated": (15, 128, 128, (3, 3), 1, 2),
+    "many pixels and channels, a row": (15, 128, 128, (1, 3), 1, 1),
+    "many pixels, few channels": (20, 64, 64, (3, 3), 1, 1),
     "a head, every second pixel": (20, 16, 1, (3, 3), 2, 1),
 }
 
@@ -53,6 +58,12 @@ def test_where_a_product_is_taken(name):
     program = str(jax.make_jaxpr(way(convolve))(x, weights))
     assert ("conv_general_dilated" in program) == (name in AS_CONVOLUTION)
     assert ("dot_general" in program) == (name in AS_PRODUCT)
+
+
+def test_maps_of_half_precision_keep_their_convolution():
+    x, weights, way = case(*AS_PRODUCT["many pixels and channels"])
+    program = str(jax.make_jaxpr(way(convolve))(x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16)))
+    assert "conv_general_dilated" in program and "dot_general" not in program
 
 
 def test_a_network_takes_products_when_told_and_on_a_cpu():

@@ -39,7 +39,9 @@ def unpack(packed: dict[str, Array], like: PyTree[Array]) -> PyTree[Array]:
         if leaf.ndim != 1:
             leaves.append(packed[name])
             continue
-        leaves.append(jax.lax.slice_in_dim(packed[VECTORS], offset, offset + leaf.size))
+        # An offset that the compiler does not see makes all slices of one length one program: fewer to compile.
+        start = jax.lax.optimization_barrier(offset)
+        leaves.append(jax.lax.dynamic_slice_in_dim(packed[VECTORS], start, leaf.size))
         offset += leaf.size
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 

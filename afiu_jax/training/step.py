@@ -97,7 +97,7 @@ def make_train_step(
     @partial(
         jax.jit,
         donate_argnums=0,
-        compiler_options=_DETERMINISTIC if deterministic else None,
+        compiler_options=_TRAIN_OPTIONS.get(jax.default_backend(), _DETERMINISTIC if deterministic else None),
         **(OWN_LAYOUTS if layouts else {}),
     )
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
@@ -119,6 +119,11 @@ def make_train_step(
 
 _DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 
+_BARRIERS_STAY = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+"""A CPU's compiler would drop barriers before it fuses operations, and so fuse across them."""
+
+_TRAIN_OPTIONS = {"cpu": _BARRIERS_STAY}
+
 
 def _is_convolution(primitive, *_, **__) -> bool:
     """What ``jax.checkpoint`` asks of every operation: whether to keep its result."""
@@ -136,7 +141,7 @@ def _parts(array: Float[Array, "b ..."], count: int) -> Float[Array, "{count} _ 
     return jnp.swapaxes(array.reshape(-1, count, *array.shape[1:]), 0, 1)
 
 
-_COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
+_PREDICT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1, **_BARRIERS_STAY}}
 """By backend. LLVM's level 2 takes a third longer for maps that are no faster: convolutions come from a library."""
 
 
@@ -145,7 +150,7 @@ def make_predict_step(graph: nnx.GraphDef, *, inverted: bool = False) -> Callabl
     # A single CPU takes a sixth less time for one image after the other, whose maps stay in its cache.
     one_by_one = jax.default_backend() == "cpu" and jax.device_count() == 1
 
-    @partial(jax.jit, compiler_options=_COMPILER_OPTIONS.get(jax.default_backend()))
+    @partial(jax.jit, compiler_options=_PREDICT_OPTIONS.get(jax.default_backend()))
     def predict_step(params: nnx.State, batch_stats: nnx.State, images: Images) -> Maps:
         def maps_of(images: Images) -> Maps:
             logits = nnx.merge(graph, params, batch_stats)(images).logits

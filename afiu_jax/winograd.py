@@ -1,0 +1,118 @@
+"""3×3 convolutions with fewer products: Winograd's minimal filtering (Lavin and Gray, CVPR 2016, section 4).
+
+A tile of 2×2 results of a 3×3 kernel depends on 4×4 inputs. Inputs and kernel are both transformed to 4×4 numbers,
+whose products, transformed back, are the results: 16 products in place of 36. With channels these are 16 matrix
+products. The transforms only add, subtract and halve, so the result is as exact as the usual one; larger tiles need
+fewer products still, and lose a digit.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+_TILE, _STEP = 4, 2
+"""Sides of a tile's inputs and of its results, in pixels."""
+
+_INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+_KERNEL = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2
+_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+
+
+def convolve_3x3(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c f"], padding: Sequence[tuple[int, int]]
+) -> Float[Array, "b h2 w2 f"]:
+    """A convolution of stride 1; its gradients are products of the same tiles. Reverse mode only.
+
+    Args:
+        x: maps.
+        kernel: height, width, input and output channels.
+        padding: rows of zeros above and below, columns left and right.
+
+    Returns:
+        Maps of the padded size less 2.
+    """
+    batch, channels, features = len(x), *kernel.shape[2:]
+    height, width = (side + sum(pads) - 2 for side, pads in zip(x.shape[1:3], padding, strict=True))
+    down, across = -(-height // _STEP), -(-width // _STEP)
+    rows, columns = _into_tiles(x.shape[1], padding[0][0], down), _into_tiles(x.shape[2], padding[1][0], across)
+    # Barriers, since either transform reads its operand several times: fused with what makes that, it would compute
+    # it as often. They also make the loops of equal layers equal, and the compiler compiles them once.
+    tiles = _combine(_combine(jax.lax.optimization_barrier(x), rows, 1), columns, 2)
+    tiles = tiles.reshape(batch, _TILE, down, _TILE, across, channels).transpose(1, 3, 0, 2, 4, 5)
+    kernels = jnp.tensordot(np.kron(_KERNEL, _KERNEL).astype(x.dtype), kernel.reshape(9, channels, features), 1)
+    found = jnp.matmul(tiles.reshape(_TILE**2, -1, channels), kernels)
+    found = _out_of_tiles(found.reshape(_TILE, _TILE, batch, down, across, features))
+    return jax.lax.optimization_barrier(found[:, :height, :width])
+
+
+@dataclass(frozen=True, eq=False)
+class _Sparse:
+    """A matrix with few values in every row. One object stands for it wherever it is used, so that JAX knows it."""
+
+    values: np.ndarray
+
+    def terms(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Columns and values of the first of every row, the second of every row, …; 0 where a row has no more."""
+        count = int((self.values != 0).sum(1).max())
+        columns = np.argsort(self.values == 0, axis=1, kind="stable")[:, :count]
+        return zip(columns.T, np.take_along_axis(self.values, columns, 1).T, strict=True)
+
+
+@cache
+def _into_tiles(side: int, before: int, count: int) -> _Sparse:
+    """From rows of a map to those of its transformed tiles: the first rows of all tiles, then the second, and so on."""
+    padded = np.eye(_STEP * count + _TILE - _STEP, side, -before)
+    tiles = np.stack([padded[_STEP * n : _STEP * n + _TILE] for n in range(count)])
+    return _Sparse(np.einsum("ir,nrs->ins", _INPUT, tiles).reshape(-1, side))
+
+
+@cache
+def _transpose(matrix: _Sparse) -> _Sparse:
+    return _Sparse(matrix.values.T)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _combine(x: Array, matrix: _Sparse, axis: int) -> Array:
+    """The product of a matrix with an axis of ``x`` as sums of its rows: one loop, and one for its gradient."""
+    others = [n for n in range(x.ndim) if n != axis]
+    return sum(
+        jnp.expand_dims(values.astype(x.dtype), others) * jnp.take(x, columns, axis)
+        for columns, values in matrix.terms()
+    )
+
+
+_combine.defvjp(
+    lambda x, matrix, axis: (_combine(x, matrix, axis), None),
+    lambda matrix, axis, _, gradient: (_combine(gradient, _transpose(matrix), axis),),
+)
+
+
+@jax.custom_vjp
+def _out_of_tiles(found: Float[Array, "4 4 b down across f"]) -> Float[Array, "b h w f"]:
+    """Maps of transformed tiles."""
+    _, _, batch, down, across, features = found.shape
+    maps = _contract(_contract(found, _OUTPUT, 0, 3), _OUTPUT, 0, 4)
+    return maps.reshape(batch, _STEP * down, _STEP * across, features)
+
+
+def _tiles_of_gradient(_, gradient: Float[Array, "b h w f"]) -> tuple[Float[Array, "4 4 b down across f"]]:
+    batch, height, width, features = gradient.shape
+    gradient = gradient.reshape(batch, height // _STEP, _STEP, width // _STEP, _STEP, features)
+    return (_contract(_contract(gradient, _OUTPUT.T, 4, 0), _OUTPUT.T, 3, 0),)
+
+
+_out_of_tiles.defvjp(lambda found: (_out_of_tiles(found), None), _tiles_of_gradient)
+
+
+def _contract(x: Array, matrix: np.ndarray, axis: int, moved: int) -> Array:
+    """The product of a small matrix with an axis of ``x``, which comes to lie at ``moved``, as sums of slices."""
+    shape = [-1 if n == moved else 1 for n in range(x.ndim)]
+    return sum(
+        column.astype(x.dtype).reshape(shape) * jnp.expand_dims(jax.lax.index_in_dim(x, n, axis, keepdims=False), moved)
+        for n, column in enumerate(matrix.T)
+    )
