@@ -49,6 +49,7 @@ def make_step(arguments: argparse.Namespace):
         accumulate=arguments.accumulate,
         remat=arguments.remat,
         layouts=arguments.layouts,
+        platform="gpu",
     )
     pictures = (arguments.batch_size, arguments.size, arguments.size)
     batch = [jax.ShapeDtypeStruct((*pictures, channels), "float32") for channels in (3, 1)]

@@ -52,6 +52,7 @@ def make_train_step(
     remat: bool = False,
     deterministic: bool = False,
     layouts: bool = False,
+    platform: str | None = None,
 ) -> TrainStep:
     """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one.
 
@@ -67,6 +68,7 @@ def make_train_step(
     same result.
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
     With ``layouts``, the compiler chooses how the state lies in memory: call the step through ``in_own_layouts``.
+    ``platform``: what the step is compiled for, ``cpu`` or ``gpu``; None: what JAX runs on.
     """
 
     def gradients_of(params, batch_stats, key, images, masks):
@@ -97,7 +99,9 @@ def make_train_step(
     @partial(
         jax.jit,
         donate_argnums=0,
-        compiler_options=_TRAIN_OPTIONS.get(jax.default_backend(), _DETERMINISTIC if deterministic else None),
+        compiler_options=_TRAIN_OPTIONS.get(
+            platform or jax.default_backend(), _DETERMINISTIC if deterministic else None
+        ),
         **(OWN_LAYOUTS if layouts else {}),
     )
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
