@@ -46,7 +46,7 @@ def convolve(
 
     Measured on two cores against XLA with YNNPACK (jax 0.10), forward and both gradients together: 1×1 kernels take
     half of the time, so do 1,024 → 1,024 channels on 10×10 maps; 64 → 1 channels on 160×160 maps take a sixth; 3×3
-    kernels from 256 to 256 channels on 80×80 maps take half.
+    kernels from 256 to 256 channels on 80×80 maps take half. Those have no forward-mode derivative (``jax.jvp``).
 
     Args:
         x: maps.
@@ -81,10 +81,10 @@ _FEW = 256
 """Pixels of all output maps of a batch up to which copying each for every tap costs little."""
 
 _WIDE = 128 * 128
-"""Products of input and output channels from which fewer products are worth the tiles that they take."""
+"""Input times output channels from which Winograd's filtering is worth the memory of its tiles."""
 
 _LARGE = 400
-"""Pixels of all maps of a batch from which they are worth transforming the kernel."""
+"""Pixels of all output maps of a batch from which it is worth transforming the kernel."""
 
 _HEAD = 4
 """Output channels up to which multiplying first, then shifting the results, moves less than the opposite."""

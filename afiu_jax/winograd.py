@@ -40,8 +40,8 @@ def convolve_3x3(
     height, width = (side + sum(pads) - 2 for side, pads in zip(x.shape[1:3], padding, strict=True))
     down, across = -(-height // _STEP), -(-width // _STEP)
     rows, columns = _into_tiles(x.shape[1], padding[0][0], down), _into_tiles(x.shape[2], padding[1][0], across)
-    # Barriers, since either transform reads its operand several times: fused with what makes that, it would compute
-    # it as often. They also make the loops of equal layers equal, and the compiler compiles them once.
+    # Barriers, here and for the gradient below, since these transforms read their operand several times: fused with
+    # what makes it, they would compute it as often. Also, loops of equal layers are equal then, and compiled once.
     tiles = _combine(_combine(jax.lax.optimization_barrier(x), rows, 1), columns, 2)
     tiles = tiles.reshape(batch, _TILE, down, _TILE, across, channels).transpose(1, 3, 0, 2, 4, 5)
     kernels = jnp.tensordot(np.kron(_KERNEL, _KERNEL).astype(x.dtype), kernel.reshape(9, channels, features), 1)
@@ -52,28 +52,43 @@ def convolve_3x3(
 
 @dataclass(frozen=True, eq=False)
 class _Sparse:
-    """A matrix with few values in every row. One object stands for it wherever it is used, so that JAX knows it."""
+    """A matrix by what is not 0 in it. One object stands for it wherever it is used, so that JAX knows it again.
 
+    Attributes:
+        shape: rows and columns.
+        rows: of each value.
+        columns: of each value.
+        values: in any order.
+    """
+
+    shape: tuple[int, int]
+    rows: np.ndarray
+    columns: np.ndarray
     values: np.ndarray
 
     def terms(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Columns and values of the first of every row, the second of every row, …; 0 where a row has no more."""
-        count = int((self.values != 0).sum(1).max())
-        columns = np.argsort(self.values == 0, axis=1, kind="stable")[:, :count]
-        return zip(columns.T, np.take_along_axis(self.values, columns, 1).T, strict=True)
+        order = np.argsort(self.rows, kind="stable")
+        rows = self.rows[order]
+        nth = np.arange(len(rows)) - np.searchsorted(rows, rows)  # of those in the same row
+        columns, values = np.zeros((2, nth.max() + 1, self.shape[0]), int)
+        columns[nth, rows], values[nth, rows] = self.columns[order], self.values[order]
+        return zip(columns, values, strict=True)
 
 
 @cache
 def _into_tiles(side: int, before: int, count: int) -> _Sparse:
-    """From rows of a map to those of its transformed tiles: the first rows of all tiles, then the second, and so on."""
-    padded = np.eye(_STEP * count + _TILE - _STEP, side, -before)
-    tiles = np.stack([padded[_STEP * n : _STEP * n + _TILE] for n in range(count)])
-    return _Sparse(np.einsum("ir,nrs->ins", _INPUT, tiles).reshape(-1, side))
+    """From rows of a map to those of its transformed tiles: the first of every tile, then the second, and so on."""
+    i, r = np.nonzero(_INPUT)
+    n = np.arange(count)[:, None]
+    rows, columns, values = np.broadcast_arrays(i * count + n, _STEP * n + r - before, _INPUT[i, r])
+    inside = (columns >= 0) & (columns < side)
+    return _Sparse((_TILE * count, side), rows[inside], columns[inside], values[inside])
 
 
 @cache
 def _transpose(matrix: _Sparse) -> _Sparse:
-    return _Sparse(matrix.values.T)
+    return _Sparse(matrix.shape[::-1], matrix.columns, matrix.rows, matrix.values)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))

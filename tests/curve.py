@@ -1,4 +1,6 @@
-"""Prints the losses of twenty steps of a tiny network, as JSON: ``python curve.py``.
+"""Prints the losses of twenty steps of a tiny network, as JSON: ``python curve.py [--winograd]``.
+
+With ``--winograd``, all its 3×3 convolutions of stride 1 take the way of wide ones.
 
 The number of devices is the environment's: ``XLA_FLAGS=--xla_force_host_platform_device_count=8``. The optimiser is the
 paper's at a tenth of its rate. With larger steps, the rounding of sums, whose order depends on the devices, grows with
@@ -7,13 +9,14 @@ depending on the images.
 """
 
 import json
+import sys
 from itertools import islice
 
 import jax
 from conftest import tiny_config
 from flax import nnx
 
-from afiu_jax import create_model
+from afiu_jax import create_model, products
 from afiu_jax.losses import LOSSES
 from afiu_jax.training import loop
 from afiu_jax.training.devices import on_devices, replicated
@@ -58,4 +61,6 @@ def train() -> dict:
 
 
 if __name__ == "__main__":
+    if "--winograd" in sys.argv:
+        products._WIDE = products._LARGE = 1
     print(json.dumps(train()))

@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT, tiny_config
 from flax import nnx
 
+from afiu_jax import products
 from afiu_jax.batch_norm import batch_norm
 from afiu_jax.errors import UserError
 from afiu_jax.layers import conv
@@ -22,13 +23,13 @@ from afiu_jax.training.config import resolve
 from afiu_jax.training.devices import check_batch
 from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.state import create_state, flatten, graph_of
-from afiu_jax.training.step import make_train_step
+from afiu_jax.training.step import make_predict_step, make_train_step
 
 
-def curve(monkeypatch, devices):
+def curve(monkeypatch, devices, *options):
     """Losses of twenty steps in a process with so many CPU devices."""
     monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
-    command = [sys.executable, str(ROOT / "tests" / "curve.py")]
+    command = [sys.executable, str(ROOT / "tests" / "curve.py"), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -36,8 +37,9 @@ def curve(monkeypatch, devices):
     return found["losses"]
 
 
-def test_eight_devices_have_the_loss_curve_of_one(monkeypatch):
-    one, eight = (curve(monkeypatch, devices) for devices in (1, 8))
+@pytest.mark.parametrize("options", [(), ("--winograd",)], ids=["", "winograd"])
+def test_eight_devices_have_the_loss_curve_of_one(monkeypatch, options):
+    one, eight = (curve(monkeypatch, devices, *options) for devices in (1, 8))
     assert len(eight) == 20
     np.testing.assert_allclose(eight, one, rtol=1e-5)
     assert len(set(one)) == 20
@@ -104,6 +106,32 @@ def test_options_of_the_program_leave_its_result_as_it_is(option):
     for name, value in kept.items():
         np.testing.assert_allclose(flatten(other.params)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(np.asarray(others), np.asarray(reports), rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"remat": True}], ids=str)
+def test_winograds_filtering_leaves_a_step_as_it_is(monkeypatch, options):
+    plain, reports = small_step(frozen=True, **options)
+    monkeypatch.setattr(products, "_WIDE", 1)
+    monkeypatch.setattr(products, "_LARGE", 1)
+    other, others = small_step(frozen=True, **options)
+    for name, value in flatten(plain.params).items():
+        np.testing.assert_allclose(flatten(other.params)[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(np.asarray(others), np.asarray(reports), rtol=1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU's compiler is told to")
+def test_barriers_stay_in_the_program_until_operations_are_fused(monkeypatch):
+    # XLA says nothing of a pass that it does not know, so that another name of it would go unnoticed.
+    monkeypatch.setattr(products, "_WIDE", 1)
+    monkeypatch.setattr(products, "_LARGE", 1)
+    model, optimizer = Small(), optax.adam(1e-2)
+    images, masks = (jnp.zeros((4, 8, 8, c)) for c in (3, 1))
+    loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731
+    step = make_train_step(graph_of(model, training=True), loss, optimizer)
+    maps = make_predict_step(graph_of(model, training=False))
+    state = create_state(model, optimizer)
+    for program in (step.lower(state, images, masks), maps.lower(state.params, state.batch_stats, images)):
+        assert "opt-barrier" in program.compile().as_text()
 
 
 @pytest.mark.parametrize(("products", "primitive"), [(False, "conv_general_dilated"), (True, "dot_general")])

@@ -73,7 +73,7 @@ def test_it_is_as_exact_as_the_usual_way():
     )
 
 
-def test_it_takes_less_than_half_of_the_products():
+def test_it_takes_half_of_the_operations_with_its_transforms():
     x, kernel = arrays(32, 32, 64, 64)
 
     def operations(compute) -> float:

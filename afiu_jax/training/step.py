@@ -64,11 +64,12 @@ def make_train_step(
     batch: batch normalisation sees one part at a time, and dropout draws anew for each.
 
     With ``remat``, the forward pass keeps the results of convolutions, or their sum where that is normalised, and what
-    lies between (normalisation, ReLU, resizing) is computed again for the gradient: less memory for more time, with the
-    same result.
+    lies between (normalisation, ReLU, resizing, tiles) is computed again for the gradient: less memory for more time,
+    with the same result.
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
     With ``layouts``, the compiler chooses how the state lies in memory: call the step through ``in_own_layouts``.
-    ``platform``: what the step is compiled for, ``cpu`` or ``gpu``; None: what JAX runs on.
+    ``platform``: what the step is compiled for, ``cpu`` or ``gpu``; None: what JAX runs on. With options of its
+    compiler, as on a CPU, the step cannot be part of another jitted function; its ``__wrapped__`` can.
     """
 
     def gradients_of(params, batch_stats, key, images, masks):
@@ -99,9 +100,8 @@ def make_train_step(
     @partial(
         jax.jit,
         donate_argnums=0,
-        compiler_options=_TRAIN_OPTIONS.get(
-            platform or jax.default_backend(), _DETERMINISTIC if deterministic else None
-        ),
+        compiler_options=_TRAIN_OPTIONS.get(platform or jax.default_backend(), {})
+        | (_DETERMINISTIC if deterministic else {}),
         **(OWN_LAYOUTS if layouts else {}),
     )
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
