@@ -37,7 +37,7 @@ def curve(monkeypatch, devices, *options):
     return found["losses"]
 
 
-@pytest.mark.parametrize("options", [(), ("--winograd",)], ids=["", "winograd"])
+@pytest.mark.parametrize("options", [(), pytest.param(("--winograd",), marks=pytest.mark.slow)], ids=["", "winograd"])
 def test_eight_devices_have_the_loss_curve_of_one(monkeypatch, options):
     one, eight = (curve(monkeypatch, devices, *options) for devices in (1, 8))
     assert len(eight) == 20
