@@ -13,17 +13,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rounds import Worker, alternate, answer, interpreter, report, show, write
+from rounds import Worker, alternate, answer, folder, interpreter, report, show, write
 
 SIZE, BATCH, IMAGES = 320, 8, 400
 
 
-def ours(folder: str, workers: int) -> None:
+def ours(pictures: Path, workers: int) -> None:
     from input_pipeline.loader import Preparation, train_batches
     from input_pipeline.sources import Spec, open_source
     from input_pipeline.transforms import Augment
 
-    source = open_source(Spec("folder", folder, white="salient"), "salient", seed=0)
+    source = open_source(Spec("folder", str(pictures), white="salient"), "salient", seed=0)
     batches = train_batches(
         source, Preparation((SIZE, SIZE)), batch_size=BATCH, augment=Augment(), seed=0, workers=workers
     )
@@ -57,7 +57,7 @@ def main(flags: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", help="with images and masks")
+    parser.add_argument("folder", type=folder("images", "masks"), help="with images and masks")
     parser.add_argument("--peer", type=interpreter, help="Python of the environment with PyTorch")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +23,20 @@ def interpreter(path: str) -> Path:
     if not os.access(path, os.X_OK) or Path(path).is_dir():
         raise argparse.ArgumentTypeError(f"no Python at {path}: make the environment of benchmarks/README.md")
     return Path(path)
+
+
+def folder(*parts: str) -> Callable[[str], Path]:
+    """A folder with folders of these names, for argparse, which refuses any other in one line."""
+
+    def existing(path: str) -> Path:
+        for wanted in (Path(path), *(Path(path, part) for part in parts)):
+            if not wanted.is_dir():
+                raise argparse.ArgumentTypeError(
+                    f"no folder {wanted}: name one of pictures, as in benchmarks/README.md"
+                )
+        return Path(path)
+
+    return existing
 
 
 class Worker:
