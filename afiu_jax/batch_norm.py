@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 
 from afiu_jax.initializers import Constant, Streams
 
-NORMALISED = "normalised"
-"""Name of what batch normalisation is given, for policies of ``jax.checkpoint``."""
+SUM = "sum of convolutions"
+"""Name of what batch normalisation is given as such, for policies of ``jax.checkpoint``."""
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -38,13 +38,18 @@ class BatchNorm(nnx.BatchNorm):
         self.groups = 1
         self.folded = False
 
-    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
-        """Normalised by the batch's statistics in training, by the running ones in use."""
+    def __call__(self, x: Float[Array, "... c"], *, is_sum: bool = False) -> Float[Array, "... c"]:
+        """Normalised by the batch's statistics in training, by the running ones in use.
+
+        ``is_sum``: ``x`` is a sum of convolutions, so that keeping it for the gradient keeps less than its parts.
+        """
         if self.folded:
             return (x * self.scale[...] + self.bias[...]).astype(self.dtype)
         if self.use_running_average or self.frozen:
             scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
             return (x * scale + (self.bias[...] - self.mean[...] * scale)).astype(self.dtype)
+        if is_sum:
+            x = checkpoint_name(x, SUM)
         if self.groups > 1:
             parts = x.reshape(self.groups, -1, *x.shape[1:])
             normalised, mean, var = jax.vmap(self._by_its_own)(parts)
@@ -58,7 +63,6 @@ class BatchNorm(nnx.BatchNorm):
 
     def _by_its_own(self, x: Array) -> tuple[Array, Array, Array]:
         """Normalised by its own statistics, and these."""
-        x = checkpoint_name(x, NORMALISED)
         return _normalise(x, self.scale[...], self.bias[...], self.epsilon, jnp.dtype(self.dtype))
 
 

@@ -11,6 +11,7 @@ import typer
 from afiu_jax.console import open_console, quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
 from afiu_jax.garbage import collect_seldom, leave_all
+from afiu_jax.memory import keep_freed_memory
 from input_pipeline.records import DataError
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ def predict(
     save: Annotated[str, typer.Option(help="Any of map,overlay,cutout,side-by-side.")] = "map",
 ) -> None:
     """Maps of photos, as PNG at each photo's own size; white = blurred, or salient with --task sod."""
+    keep_freed_memory()
     from afiu_jax.commands.predict import predict
 
     if predict(photos, out, weights=weights, task=task, size=size, save=save):
@@ -87,6 +89,7 @@ def evaluate(
     outputs = Outputs(json_file, csv, markdown, latex)
     if bool(predictions) == bool(checkpoint):
         raise UserError("name what to score: either --predictions DIR --masks DIR, or --checkpoint DIR")
+    keep_freed_memory()
     if predictions:
         if data or maps or not quantise:
             raise UserError("--data, --maps and --no-quantise go with --checkpoint, not with --predictions")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
+from flax import nnx
 from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
@@ -13,6 +14,7 @@ from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.errors import UserError
 from afiu_jax.maps import resize_map, to_8_bit, to_16_bit
 from afiu_jax.networks import abstract_model
+from afiu_jax.products import filter_kernels
 from afiu_jax.tiling import TILE, native_maps
 from afiu_jax.training.saved import filled_state
 from afiu_jax.training.state import graph_of
@@ -91,8 +93,10 @@ class Predictor:
             _require(self.sizes, self.size, name)
         self._shrink_first = shrink_first
         enable_compilation_cache()
-        self._state = filled_state(model, saved)
-        self._predict = make_predict_step(graph_of(model, training=False), inverted=trained != self.positive)
+        params, batch_stats = filled_state(model, saved)
+        graph_of(model, training=False)
+        self._state = (params, batch_stats, filter_kernels(model, params))
+        self._predict = make_predict_step(nnx.graphdef(model), inverted=trained != self.positive)
 
     @overload
     def predict(self, photos: Photo) -> Float32[np.ndarray, "h w"]: ...

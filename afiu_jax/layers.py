@@ -8,7 +8,7 @@ convolution on the far side only and would shift every level by a pixel, so padd
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Literal
 
 import jax
@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32
 
 from afiu_jax.initializers import Constant, Normal, Streams, Uniform
+from afiu_jax.sparse import Sparse, combine
 
 ConvFactory = Callable[..., nnx.Conv]
 NormFactory = Callable[..., nnx.Module]
@@ -125,24 +126,6 @@ class ConvNormReLU(ConvNorm):
         return nnx.relu(super().__call__(x))
 
 
-def max_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """3×3 max-pooling, stride 2, with a border of one pixel: the one after ResNet's first convolution."""
-    # Padded by hand: the ONNX exporter knows "SAME" and "VALID" only.
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
-    return nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="VALID")
-
-
-def max_pool_ceil(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """2×2 max-pooling, stride 2; an odd last row or column forms a window of its own (``ceil_mode=True``)."""
-    return nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2), padding="SAME")
-
-
-def avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """2×2 average pooling, stride 2; an odd last row or column is dropped, as in PyTorch."""
-    # Every argument by keyword: the ONNX exporter knows this call in no other form.
-    return nnx.avg_pool(inputs=x, window_shape=(2, 2), strides=(2, 2), padding="VALID", count_include_pad=True)
-
-
 def resize(
     x: Float[Array, "b h w c"],
     size: tuple[int, int],
@@ -154,8 +137,9 @@ def resize(
     """Resizes the two image axes; the only resize of this package.
 
     Half-pixel centres with clamped edges, which is ``align_corners=False`` in PyTorch and, for ``nearest`` by a whole
-    factor, plain repetition. Written as two products with constant matrices, so that it exports to ONNX with a free
-    batch size; doubling, the most frequent case, as sums of neighbours, since products transpose the whole map.
+    factor, plain repetition. Every axis is multiplied by a constant matrix, so that it exports to ONNX with a free
+    batch size; doubling, the most frequent case, is written as sums of neighbours, since products transpose the whole
+    map. Reverse-mode derivatives only.
 
     Args:
         x: images or feature maps.
@@ -166,16 +150,42 @@ def resize(
             PyTorch's ``align_corners=True``.
     """
     for axis, length in zip((1, 2), size, strict=True):
-        if x.shape[axis] != length:
-            known = isinstance(x.shape[axis], int) and isinstance(length, int)
-            plain = method == "bilinear" and not antialias and not align_corners
-            if known and plain and length == 2 * x.shape[axis]:
-                x = _double(x, axis)
-                continue
+        old = x.shape[axis]
+        if old == length:
+            continue
+        known = isinstance(old, int) and isinstance(length, int)
+        if known and length <= 2 * old and not (antialias and length < old):
+            x = _interpolate(x, _sparse_matrix(old, length, method, align_corners), axis)
+        else:
             matrix = interpolation_matrix if known else _symbolic_matrix
-            weights = matrix(x.shape[axis], length, method, antialias, align_corners)
-            x = jnp.moveaxis(jnp.tensordot(x, weights.astype(x.dtype), axes=(axis, 1)), -1, axis)
+            x = _multiply(x, matrix(old, length, method, antialias, align_corners), axis)
     return x
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _interpolate(x: Array, matrix: Sparse, axis: int) -> Array:
+    """The product of a sparse matrix with an axis. Where a gradient is taken, it is computed by ``combine``.
+
+    Derived from what is written here, the gradient takes several times as long. A map takes as long in both ways, and
+    the ONNX exporter knows this one.
+    """
+    dense = matrix.dense()
+    return _double(x, axis) if _doubles(dense) else _multiply(x, dense, axis)
+
+
+_interpolate.defvjp(
+    lambda x, matrix, axis: (combine(x, matrix, axis), None),
+    lambda matrix, axis, _, above: (combine(above, matrix.transposed, axis),),
+)
+
+
+def _multiply(x: Array, matrix: Array | np.ndarray, axis: int) -> Array:
+    return jnp.moveaxis(jnp.tensordot(x, matrix.astype(x.dtype), axes=(axis, 1)), -1, axis)
+
+
+def _doubles(matrix: Float32[np.ndarray, "new old"]) -> bool:
+    new, old = matrix.shape
+    return new == 2 * old and np.array_equal(matrix, interpolation_matrix(old, new))
 
 
 def _double(x: Float[Array, "b h w c"], axis: int) -> Float[Array, "b h2 w2 c"]:
@@ -187,6 +197,11 @@ def _double(x: Float[Array, "b h w c"], axis: int) -> Float[Array, "b h2 w2 c"]:
     near = 0.75 * x
     pairs = jnp.stack([near + 0.25 * before, near + 0.25 * after], axis + 1)
     return pairs.reshape(*x.shape[:axis], 2 * length, *x.shape[axis + 1 :])
+
+
+@cache
+def _sparse_matrix(old: int, new: int, method: str, align_corners: bool) -> Sparse:
+    return Sparse.of(interpolation_matrix(old, new, method, align_corners=align_corners))
 
 
 @lru_cache(maxsize=256)

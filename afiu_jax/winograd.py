@@ -6,14 +6,15 @@ products. The transforms only add, subtract and halve, so the result is as exact
 fewer products still, and lose a digit.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from afiu_jax.sparse import Sparse, combine
 
 _TILE, _STEP = 4, 2
 """Sides of a tile's inputs and of its results, in pixels."""
@@ -23,88 +24,49 @@ _KERNEL = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2
 _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
 
+def filter_kernel(kernel: Float[Array, "3 3 c f"]) -> Float[Array, "16 c f"]:
+    """A kernel as its products with tiles need it."""
+    transform = np.kron(_KERNEL, _KERNEL).astype(kernel.dtype)
+    return jnp.tensordot(transform, kernel.reshape(9, *kernel.shape[2:]), 1)
+
+
 def convolve_3x3(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c f"], padding: Sequence[tuple[int, int]]
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "3 3 c f"] | Float[Array, "16 c f"],
+    padding: Sequence[tuple[int, int]],
 ) -> Float[Array, "b h2 w2 f"]:
     """A convolution of stride 1; its gradients are products of the same tiles. Reverse mode only.
 
     Args:
         x: maps.
-        kernel: height, width, input and output channels.
+        kernel: height, width, input and output channels; or what ``filter_kernel`` makes of it.
         padding: rows of zeros above and below, columns left and right.
 
     Returns:
         Maps of the padded size less 2.
     """
-    batch, channels, features = len(x), *kernel.shape[2:]
+    kernel = kernel if kernel.ndim == 3 else filter_kernel(kernel)
+    batch, channels, features = len(x), *kernel.shape[1:]
     height, width = (side + sum(pads) - 2 for side, pads in zip(x.shape[1:3], padding, strict=True))
     down, across = -(-height // _STEP), -(-width // _STEP)
     rows, columns = _into_tiles(x.shape[1], padding[0][0], down), _into_tiles(x.shape[2], padding[1][0], across)
     # Barriers, here and for the gradient below, since these transforms read their operand several times: fused with
     # what makes it, they would compute it as often. Also, loops of equal layers are equal then, and compiled once.
-    tiles = _combine(_combine(jax.lax.optimization_barrier(x), rows, 1), columns, 2)
+    tiles = combine(combine(jax.lax.optimization_barrier(x), rows, 1), columns, 2)
     tiles = tiles.reshape(batch, _TILE, down, _TILE, across, channels).transpose(1, 3, 0, 2, 4, 5)
-    kernels = jnp.tensordot(np.kron(_KERNEL, _KERNEL).astype(x.dtype), kernel.reshape(9, channels, features), 1)
-    found = jnp.matmul(tiles.reshape(_TILE**2, -1, channels), kernels)
+    found = jnp.matmul(tiles.reshape(_TILE**2, -1, channels), kernel)
     found = _out_of_tiles(found.reshape(_TILE, _TILE, batch, down, across, features))
     return jax.lax.optimization_barrier(found[:, :height, :width])
 
 
-@dataclass(frozen=True, eq=False)
-class _Sparse:
-    """A matrix by what is not 0 in it. One object stands for it wherever it is used, so that JAX knows it again.
-
-    Attributes:
-        shape: rows and columns.
-        rows: of each value.
-        columns: of each value.
-        values: in any order.
-    """
-
-    shape: tuple[int, int]
-    rows: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-
-    def terms(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Columns and values of the first of every row, the second of every row, …; 0 where a row has no more."""
-        order = np.argsort(self.rows, kind="stable")
-        rows = self.rows[order]
-        nth = np.arange(len(rows)) - np.searchsorted(rows, rows)  # of those in the same row
-        columns, values = np.zeros((2, nth.max() + 1, self.shape[0]), int)
-        columns[nth, rows], values[nth, rows] = self.columns[order], self.values[order]
-        return zip(columns, values, strict=True)
-
-
 @cache
-def _into_tiles(side: int, before: int, count: int) -> _Sparse:
+def _into_tiles(side: int, before: int, count: int) -> Sparse:
     """From rows of a map to those of its transformed tiles: the first of every tile, then the second, and so on."""
     i, r = np.nonzero(_INPUT)
     n = np.arange(count)[:, None]
     rows, columns, values = np.broadcast_arrays(i * count + n, _STEP * n + r - before, _INPUT[i, r])
     inside = (columns >= 0) & (columns < side)
-    return _Sparse((_TILE * count, side), rows[inside], columns[inside], values[inside])
-
-
-@cache
-def _transpose(matrix: _Sparse) -> _Sparse:
-    return _Sparse(matrix.shape[::-1], matrix.columns, matrix.rows, matrix.values)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _combine(x: Array, matrix: _Sparse, axis: int) -> Array:
-    """The product of a matrix with an axis of ``x`` as sums of its rows: one loop, and one for its gradient."""
-    others = [n for n in range(x.ndim) if n != axis]
-    return sum(
-        jnp.expand_dims(values.astype(x.dtype), others) * jnp.take(x, columns, axis)
-        for columns, values in matrix.terms()
-    )
-
-
-_combine.defvjp(
-    lambda x, matrix, axis: (_combine(x, matrix, axis), None),
-    lambda matrix, axis, _, gradient: (_combine(gradient, _transpose(matrix), axis),),
-)
+    return Sparse((_TILE * count, side), rows[inside], columns[inside], values[inside])
 
 
 @jax.custom_vjp

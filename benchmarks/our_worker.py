@@ -14,6 +14,7 @@ def step(flags: argparse.Namespace, given: dict):
     import jax
     import jax.numpy as jnp
 
+    from afiu_jax.garbage import settle
     from afiu_jax.losses import LOSSES
     from afiu_jax.training.config import base_config
     from afiu_jax.training.optimizer import create_optimizer
@@ -33,21 +34,28 @@ def step(flags: argparse.Namespace, given: dict):
         return report
 
     loss = np.asarray(run().loss)
+    settle()  # as in a run, after its first step
     means = kept[0].opt_state[0].mu  # after one step, Adam's mean of the gradient is a tenth of it
     return run, {"loss": loss, "gradient": 10 * np.asarray(means["head.kernel.value"]).ravel()}
 
 
 def infer(flags: argparse.Namespace, given: dict):
-    """A prediction, and its maps."""
+    """A prediction, as ``afiu predict`` makes it, and its maps."""
+    from afiu_jax.memory import keep_freed_memory
+
+    keep_freed_memory()
     from flax import nnx
 
+    from afiu_jax.products import filter_kernels
     from afiu_jax.training.state import graph_of
     from afiu_jax.training.step import make_predict_step
 
     model = filled(flags, given)
-    predict = make_predict_step(graph_of(model, training=False))
+    graph_of(model, training=False)
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
-    run = lambda: np.asarray(predict(params, batch_stats, given["images"]))  # noqa: E731
+    filtered = filter_kernels(model, params)
+    predict = make_predict_step(nnx.graphdef(model))
+    run = lambda: np.asarray(predict(params, batch_stats, filtered, given["images"]))  # noqa: E731
     return run, {"maps": run()}
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, signal
 
 from afiu_jax.batch_norm import batch_norm, fold
-from afiu_jax.layers import avg_pool, conv, max_pool_ceil, resize, upsample2
+from afiu_jax.layers import conv, interpolation_matrix, resize, upsample2
 
 RNGS = nnx.Rngs(0)
 image = lambda *shape: np.random.default_rng(0).standard_normal(shape).astype(np.float32)  # noqa: E731
@@ -110,10 +110,16 @@ def test_folded_statistics_normalise_as_the_running_ones_do():
     np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_pools_on_odd_sizes():
-    x = jnp.arange(15, dtype=jnp.float32).reshape(1, 3, 5, 1)
-    np.testing.assert_array_equal(max_pool_ceil(x)[0, ..., 0], [[6, 8, 9], [11, 13, 14]])
-    np.testing.assert_array_equal(avg_pool(x)[0, ..., 0], [[3, 5]])
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(("old", "new"), [(5, 10), (3, 5), (7, 4), (4, 12), (1, 2)])
+def test_the_gradient_of_a_resize_is_its_matrix_transposed(old, new, method, align_corners):
+    x, above = (jnp.asarray(image(2, n, n, 3)) for n in (old, new))
+    matrix = interpolation_matrix(old, new, method, align_corners=align_corners)
+    found, derive = jax.vjp(lambda x: resize(x, (new, new), method, align_corners=align_corners), x)
+    np.testing.assert_allclose(found, np.einsum("ih,jw,bhwc->bijc", matrix, matrix, x), atol=1e-5)
+    np.testing.assert_allclose(derive(above)[0], np.einsum("ih,jw,bijc->bhwc", matrix, matrix, above), atol=1e-5)
+    np.testing.assert_allclose(resize(x, (new, new), method, align_corners=align_corners), found, atol=1e-6)
 
 
 sides = st.integers(1, 9)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from afiu_jax import create_model
-from afiu_jax.products import convolve, set_products
+from afiu_jax import create_model, products
+from afiu_jax.products import convolve, filter_kernels, set_products
 from afiu_jax.training.state import graph_of
 
 # Side of the map, channels in and out, kernel, stride, dilation.
@@ -70,13 +70,13 @@ def test_a_network_takes_products_when_told_and_on_a_cpu():
     model = create_model("u2netp", rngs=nnx.Rngs(0))
     images = jnp.zeros((1, 32, 32, 3))
 
-    def products(graph: nnx.GraphDef) -> int:
+    def count(graph: nnx.GraphDef) -> int:
         state = nnx.state(model)
         return str(jax.make_jaxpr(lambda x: nnx.merge(graph, state)(x).logits)(images)).count("name=product")
 
-    assert products(graph_of(model, training=False, products=True)) == 7  # six side heads and their fusion
-    assert products(graph_of(model, training=False, products=False)) == 0
-    assert products(graph_of(model, training=False)) == (7 if jax.default_backend() == "cpu" else 0)
+    assert count(graph_of(model, training=False, products=True)) == 7  # six side heads and their fusion
+    assert count(graph_of(model, training=False, products=False)) == 0
+    assert count(graph_of(model, training=False)) == (7 if jax.default_backend() == "cpu" else 0)
 
 
 def test_a_network_has_the_same_maps_with_products():
@@ -88,6 +88,36 @@ def test_a_network_has_the_same_maps_with_products():
         set_products(model, on)
         maps.append(np.asarray(jax.jit(lambda x: model(x).logits)(images)))
     np.testing.assert_allclose(maps[1], maps[0], atol=1e-5 * np.abs(maps[0]).max())
+
+
+def test_kernels_that_are_filtered_once_give_the_same_maps(monkeypatch):
+    monkeypatch.setattr(products, "_WIDE", 32 * 16)
+    monkeypatch.setattr(products, "_LARGE", 1)
+    model = create_model("u2netp", rngs=nnx.Rngs(0))
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((1, 64, 64, 3), np.float32))
+
+    def maps_and_filterings(*state: nnx.State) -> tuple[np.ndarray, int]:
+        graph = nnx.graphdef(model)
+        compute = jax.jit(lambda *state: nnx.merge(graph, *state)(images).logits)
+        return np.asarray(compute(*state)), str(jax.make_jaxpr(compute)(*state)).count("f32[16,9]")
+
+    graph_of(model, training=False, products=True)
+    state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    expected, filterings = maps_and_filterings(*state)
+    filtered = filter_kernels(model, state[0])
+    found, filterings_again = maps_and_filterings(*state, filtered)
+    assert len(jax.tree.leaves(filtered)) > 20
+    assert filterings > 0 == filterings_again
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_no_kernel_is_filtered_where_none_is_wide_or_xla_computes(monkeypatch):
+    model = create_model("u2netp", rngs=nnx.Rngs(0))
+    for wide, on in ((products._WIDE, True), (1, False)):
+        monkeypatch.setattr(products, "_WIDE", wide)
+        graph = graph_of(model, training=False, products=on)
+        assert not jax.tree.leaves(filter_kernels(model, nnx.state(model, nnx.Param)))
+        assert nnx.graphdef(model) == graph
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -19,7 +19,8 @@ from afiu_jax.blocks.resnet import level_channels, resnet_levels, run_levels
 from afiu_jax.blocks.rsu import RSU
 from afiu_jax.blocks.sim import SIM
 from afiu_jax.initializers import materialise, plan
-from afiu_jax.layers import conv, max_pool_ceil
+from afiu_jax.layers import conv
+from afiu_jax.pooling import max_pool_ceil
 
 PUBLISHED = np.load(Path(__file__).parent / "fixtures" / "published_blocks.npz")
 

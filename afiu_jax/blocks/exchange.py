@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from flax import nnx
 from jaxtyping import Array, Float
 
-from afiu_jax.layers import ConvFactory, NormFactory, avg_pool
+from afiu_jax.layers import ConvFactory, NormFactory
+from afiu_jax.pooling import avg_pool
 
 Branches = dict[str, Float[Array, "b _h _w _c"]]
 Upsample = Callable[[Float[Array, "b h w c"], tuple[int, int]], Float[Array, "b h2 w2 c"]]
@@ -51,7 +52,7 @@ class Exchange(nnx.Module):
     def __call__(self, x: Branches) -> Branches:
         """The computed branches, each at its own size."""
         return {
-            b: nnx.relu(self.norm[b](sum(self.conv[f"{a}2{b}"](self._fit(x[a], x[b])) for a in route)))
+            b: nnx.relu(self.norm[b](sum(self.conv[f"{a}2{b}"](self._fit(x[a], x[b])) for a in route), is_sum=True))
             for b, route in self.routes.items()
         }
 

@@ -10,7 +10,8 @@ from functools import partial
 from flax import nnx
 from jaxtyping import Array, Float
 
-from afiu_jax.layers import ConvFactory, NormFactory, max_pool_3x3
+from afiu_jax.layers import ConvFactory, NormFactory
+from afiu_jax.pooling import max_pool_3x3
 
 EXPANSION = 4
 

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, max_pool_3x3
+from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory
+from afiu_jax.pooling import max_pool_3x3
 
 
 class BasicBlock(nnx.Module):

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, max_pool_ceil, resize
+from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, resize
+from afiu_jax.pooling import max_pool_ceil
 
 
 class RSU(nnx.Module):

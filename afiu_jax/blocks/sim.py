@@ -4,7 +4,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from afiu_jax.blocks.exchange import Exchange
-from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, avg_pool, resize
+from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, resize
+from afiu_jax.pooling import avg_pool
 
 
 class SIM(nnx.Module):

@@ -15,9 +15,10 @@ from jaxtyping import Array, Float
 from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.resnet import BasicBlock, Level
 from afiu_jax.initializers import Streams
-from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, conv, max_pool_ceil, resize
+from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, conv, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
+from afiu_jax.pooling import max_pool_ceil
 
 LEVELS = (1, 2, 3, 4, 5, 6)
 

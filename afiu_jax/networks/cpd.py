@@ -21,9 +21,10 @@ from afiu_jax.blocks.resnet import level_channels, resnet_levels, run_levels
 from afiu_jax.blocks.rfb import RFB
 from afiu_jax.blocks.vgg import vgg_channels, vgg_levels
 from afiu_jax.initializers import Streams
-from afiu_jax.layers import ConvFactory, ConvNorm, UnitFactory, avg_pool, conv, resize
+from afiu_jax.layers import ConvFactory, ConvNorm, UnitFactory, conv, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
+from afiu_jax.pooling import avg_pool
 
 LEVELS = (1, 2, 3, 4, 5)
 SHARED, OWN, DECODED = (1, 2, 3), (4, 5), (3, 4, 5)

@@ -19,9 +19,10 @@ from afiu_jax.blocks.resnet import level_channels, resnet_levels, run_levels
 from afiu_jax.blocks.sim import SIM
 from afiu_jax.blocks.vgg import vgg_channels, vgg_levels
 from afiu_jax.initializers import Streams
-from afiu_jax.layers import ConvFactory, ConvNorm, ConvNormReLU, NormFactory, conv, max_pool_ceil, resize
+from afiu_jax.layers import ConvFactory, ConvNorm, ConvNormReLU, NormFactory, conv, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
+from afiu_jax.pooling import max_pool_ceil
 
 LEVELS = (1, 2, 3, 4, 5)
 

@@ -20,9 +20,10 @@ from afiu_jax.blocks.resnet import Bottleneck, Level
 from afiu_jax.blocks.sun_decoder import DecoderLevel, SideHead, doubling
 from afiu_jax.dropout import ChannelDropout
 from afiu_jax.initializers import Constant, Streams
-from afiu_jax.layers import ConvNormReLU, Kept, conv, max_pool_3x3
+from afiu_jax.layers import ConvNormReLU, Kept, conv
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
+from afiu_jax.pooling import max_pool_3x3
 
 LEVELS = (1, 2, 3, 4, 5)
 SIDE_SIZES = {1: (128, 256), 2: (128,), 3: (128,), 4: (64, 128), 5: (32, 64, 128)}

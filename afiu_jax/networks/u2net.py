@@ -15,9 +15,10 @@ from jaxtyping import Array, Float
 from afiu_jax.batch_norm import batch_norm
 from afiu_jax.blocks.rsu import RSU
 from afiu_jax.initializers import Streams
-from afiu_jax.layers import conv, max_pool_ceil, resize
+from afiu_jax.layers import conv, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
+from afiu_jax.pooling import max_pool_ceil
 
 HEIGHTS = (7, 6, 5, 4, 4, 4)
 """L of the RSUs of stages 1…6, in the encoder and in the decoder."""

@@ -10,11 +10,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from afiu_jax.batch_norm import NORMALISED
+from afiu_jax.batch_norm import SUM
 from afiu_jax.dropout import dropout_key
 from afiu_jax.layers import resize
 from afiu_jax.networks import Prediction
-from afiu_jax.products import PRODUCT
+from afiu_jax.products import PRODUCT, is_repeatable
 from afiu_jax.training.finetuning import Frozen, nothing_frozen, stop_gradients
 from afiu_jax.training.layouts import OWN_LAYOUTS
 from afiu_jax.training.packing import pack
@@ -63,9 +63,9 @@ def make_train_step(
     memory of one. For a loss that is a mean over images it is the whole batch's. Two things differ from the whole
     batch: batch normalisation sees one part at a time, and dropout draws anew for each.
 
-    With ``remat``, the forward pass keeps the results of convolutions, or their sum where that is normalised, and what
-    lies between (normalisation, ReLU, resizing, tiles) is computed again for the gradient: less memory for more time,
-    with the same result.
+    With ``remat``, the forward pass keeps the results of convolutions, or their sum where that is normalised. What lies
+    between (normalisation, ReLU, resizing, tiles) and cheap convolutions (``products.is_repeatable``) are computed
+    again for the gradient: less memory for more time, with the same result.
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
     With ``layouts``, the compiler chooses how the state lies in memory: call the step through ``in_own_layouts``.
     ``platform``: what the step is compiled for, ``cpu`` or ``gpu``; None: what JAX runs on. With options of its
@@ -129,14 +129,14 @@ _BARRIERS_STAY = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 _TRAIN_OPTIONS = {"cpu": _BARRIERS_STAY}
 
 
-def _is_convolution(primitive, *_, **__) -> bool:
+def _is_kept(primitive, *operands, **_) -> bool:
     """What ``jax.checkpoint`` asks of every operation: whether to keep its result."""
-    return primitive is jax.lax.conv_general_dilated_p
+    return primitive is jax.lax.conv_general_dilated_p and not is_repeatable(operands[1].shape)
 
 
 # Of convolutions whose sum is normalised, as AIM and SIM have them, the sum alone is kept: nothing needs its parts.
 _KEPT = jax.checkpoint_policies.save_from_both_policies(
-    _is_convolution, jax.checkpoint_policies.save_only_these_names(NORMALISED, PRODUCT)
+    _is_kept, jax.checkpoint_policies.save_only_these_names(SUM, PRODUCT)
 )
 
 
@@ -149,15 +149,20 @@ _PREDICT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1, **_BARRIERS_STA
 """By backend. LLVM's level 2 takes a third longer for maps that are no faster: convolutions come from a library."""
 
 
-def make_predict_step(graph: nnx.GraphDef, *, inverted: bool = False) -> Callable[[nnx.State, nnx.State, Images], Maps]:
-    """``(params, batch statistics, images) -> maps`` in 0…1 at the images' size; 1 minus them if ``inverted``."""
+def make_predict_step(graph: nnx.GraphDef, *, inverted: bool = False) -> Callable[..., Maps]:
+    """``(*state, images) -> maps`` in 0…1 at the images' size; 1 minus them if ``inverted``.
+
+    The state is that of ``graph``: weights, batch statistics, and filtered kernels if it expects them.
+    """
     # A single CPU takes a sixth less time for one image after the other, whose maps stay in its cache.
     one_by_one = jax.default_backend() == "cpu" and jax.device_count() == 1
 
     @partial(jax.jit, compiler_options=_PREDICT_OPTIONS.get(jax.default_backend()))
-    def predict_step(params: nnx.State, batch_stats: nnx.State, images: Images) -> Maps:
+    def predict_step(*state_and_images: nnx.State | Images) -> Maps:
+        *state, images = state_and_images
+
         def maps_of(images: Images) -> Maps:
-            logits = nnx.merge(graph, params, batch_stats)(images).logits
+            logits = nnx.merge(graph, *state)(images).logits
             logits = resize(logits, images.shape[1:3])
             return jax.nn.sigmoid(-logits if inverted else logits)
 
