@@ -11,7 +11,10 @@ from functools import partial
 import jax
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
+
+from afiu_jax.products import PRODUCT, is_repeatable
 
 
 def set_late_casts(model: nnx.Module, on: bool) -> None:
@@ -47,7 +50,9 @@ def convolve(
     """
     padding = padding if isinstance(padding, str) else tuple(tuple(pair) for pair in padding)
     options |= {"window_strides": tuple(strides), "padding": padding}
-    return _convolve(x, kernel, tuple(options.items()))
+    found = _convolve(x, kernel, tuple(options.items()))
+    # Policies of jax.checkpoint look for convolutions, and see none inside a function with a gradient of its own.
+    return found if is_repeatable(kernel.shape) else checkpoint_name(found, PRODUCT)
 
 
 def _all_but_the_kernel(arrays, *, dtype, **_: object):

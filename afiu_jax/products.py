@@ -21,7 +21,7 @@ from afiu_jax.winograd import convolve_3x3, filter_kernel
 Pair = Sequence[int]
 
 PRODUCT = "product"
-"""Name of a product's result, unless that is repeatable, for policies of ``jax.checkpoint``."""
+"""Name of the result of a convolution that is written in another way, for policies of ``jax.checkpoint``."""
 
 
 def set_products(model: nnx.Module, on: bool) -> None:
@@ -119,7 +119,8 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
 def is_repeatable(kernel: Sequence[int]) -> bool:
     """Whether a convolution is rather computed again than its result kept: 1×1 and more channels out than in.
 
-    The last one of a bottleneck is: a quarter of AFIU's kept results, and half a per cent of its operations.
+    The last one of a bottleneck is: nearly a quarter of what AFIU's step would keep of an image, for one per cent more
+    operations.
 
     Args:
         kernel: height, width, input and output channels.

@@ -65,9 +65,9 @@ def test_batches_that_parts_and_groups_cannot_share_are_refused():
 class Small(nnx.Module):
     """Two convolutions and a normalisation, which keeps its statistics if ``frozen``."""
 
-    def __init__(self, frozen: bool = False, kernel: int = 3):
-        rngs = nnx.Rngs(0)
-        self.a, self.norm, self.b = conv(3, 4, kernel, rngs=rngs), batch_norm(4, rngs=rngs), conv(4, 1, 3, rngs=rngs)
+    def __init__(self, frozen: bool = False, kernel: int = 3, dtype: str = "float32"):
+        options = {"rngs": nnx.Rngs(0), "dtype": dtype}
+        self.a, self.norm, self.b = conv(3, 4, kernel, **options), batch_norm(4, **options), conv(4, 1, 3, **options)
         self.norm.frozen = frozen
 
     def __call__(self, x):
@@ -134,12 +134,31 @@ def test_barriers_stay_in_the_program_until_operations_are_fused(monkeypatch):
         assert "opt-barrier" in program.compile().as_text()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_maps_do_not_depend_on_how_many_images_there_are(count):
+    model = Small()
+    predict = make_predict_step(graph_of(model, training=False))
+    state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((count, 8, 6, 3)), jnp.float32)
+    maps = predict(*state, images)
+    assert maps.shape == (count, 8, 6, 1)
+    for image, found in zip(images, maps, strict=True):
+        np.testing.assert_allclose(predict(*state, image[None])[0], found, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("kernel", "repeated"), [(3, 0), (1, 1)])  # 1×1, to more channels: repeated
-@pytest.mark.parametrize(("products", "primitive"), [(False, "conv_general_dilated"), (True, "dot_general")])
-def test_remat_repeats_what_lies_between_convolutions_and_cheap_ones(products, primitive, kernel, repeated):
+@pytest.mark.parametrize(
+    ("dtype", "products", "primitive"),
+    [
+        ("float32", False, "conv_general_dilated"),
+        ("float32", True, "dot_general"),
+        ("bfloat16", False, "conv_general_dilated"),
+    ],
+)
+def test_remat_repeats_what_lies_between_convolutions_and_cheap_ones(dtype, products, primitive, kernel, repeated):
     counts = []
     for remat in (False, True):
-        model, optimizer = Small(kernel=kernel), optax.adam(1e-2)
+        model, optimizer = Small(kernel=kernel, dtype=dtype), optax.adam(1e-2)
         loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731
         step = make_train_step(graph_of(model, training=True, products=products), loss, optimizer, remat=remat)
         images, masks = (jnp.zeros((4, 8, 8, c)) for c in (3, 1))
