@@ -89,7 +89,6 @@ def evaluate(
     outputs = Outputs(json_file, csv, markdown, latex)
     if bool(predictions) == bool(checkpoint):
         raise UserError("name what to score: either --predictions DIR --masks DIR, or --checkpoint DIR")
-    keep_freed_memory()
     if predictions:
         if data or maps or not quantise:
             raise UserError("--data, --maps and --no-quantise go with --checkpoint, not with --predictions")

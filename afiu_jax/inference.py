@@ -94,7 +94,7 @@ class Predictor:
         self._shrink_first = shrink_first
         enable_compilation_cache()
         params, batch_stats = filled_state(model, saved)
-        graph_of(model, training=False)
+        graph_of(model, training=False)  # sets it for use; it is a graph once more with its filtered kernels
         self._state = (params, batch_stats, filter_kernels(model, params))
         self._predict = make_predict_step(nnx.graphdef(model), inverted=trained != self.positive)
 

@@ -139,7 +139,7 @@ def resize(
     Half-pixel centres with clamped edges, which is ``align_corners=False`` in PyTorch and, for ``nearest`` by a whole
     factor, plain repetition. Every axis is multiplied by a constant matrix, so that it exports to ONNX with a free
     batch size; doubling, the most frequent case, is written as sums of neighbours, since products transpose the whole
-    map. Reverse-mode derivatives only.
+    map. Where a gradient is taken, rows are gathered and summed, up to twice the size. Reverse-mode derivatives only.
 
     Args:
         x: images or feature maps.
@@ -154,38 +154,36 @@ def resize(
         if old == length:
             continue
         known = isinstance(old, int) and isinstance(length, int)
-        if known and length <= 2 * old and not (antialias and length < old):
-            x = _interpolate(x, _sparse_matrix(old, length, method, align_corners), axis)
+        if known and length <= 2 * old and not (antialias and length < old):  # few values in any row and column
+            x = _interpolate(x, axis, old, length, method, align_corners)
         else:
             matrix = interpolation_matrix if known else _symbolic_matrix
             x = _multiply(x, matrix(old, length, method, antialias, align_corners), axis)
     return x
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _interpolate(x: Array, matrix: Sparse, axis: int) -> Array:
-    """The product of a sparse matrix with an axis. Where a gradient is taken, it is computed by ``combine``.
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
+def _interpolate(x: Array, axis: int, old: int, new: int, method: str, align_corners: bool) -> Array:
+    """One axis at another length. Where a gradient is taken, both are computed by ``combine``.
 
     Derived from what is written here, the gradient takes several times as long. A map takes as long in both ways, and
     the ONNX exporter knows this one.
     """
-    dense = matrix.dense()
-    return _double(x, axis) if _doubles(dense) else _multiply(x, dense, axis)
+    if new == 2 * old and method == "bilinear" and not align_corners:
+        return _double(x, axis)
+    return _multiply(x, interpolation_matrix(old, new, method, align_corners=align_corners), axis)
 
 
 _interpolate.defvjp(
-    lambda x, matrix, axis: (combine(x, matrix, axis), None),
-    lambda matrix, axis, _, above: (combine(above, matrix.transposed, axis),),
+    lambda x, axis, *kind: (combine(x, _sparse_matrix(*kind), axis), None),
+    lambda axis, old, new, method, align_corners, _, above: (
+        combine(above, _sparse_matrix(old, new, method, align_corners).transposed, axis),
+    ),
 )
 
 
 def _multiply(x: Array, matrix: Array | np.ndarray, axis: int) -> Array:
     return jnp.moveaxis(jnp.tensordot(x, matrix.astype(x.dtype), axes=(axis, 1)), -1, axis)
-
-
-def _doubles(matrix: Float32[np.ndarray, "new old"]) -> bool:
-    new, old = matrix.shape
-    return new == 2 * old and np.array_equal(matrix, interpolation_matrix(old, new))
 
 
 def _double(x: Float[Array, "b h w c"], axis: int) -> Float[Array, "b h2 w2 c"]:

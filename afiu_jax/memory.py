@@ -11,7 +11,7 @@ def keep_freed_memory() -> None:
     """From now on, for programs that make maps: what one map needed is there for the next.
 
     XLA asks for all memory of a map at once and frees it when that is done, which Linux answers with tens of
-    thousands of fresh pages each time: a seventh of the time for a map of AFIU. Elsewhere than on glibc nothing
+    thousands of fresh pages each time: a tenth of the time for a map of AFIU. Elsewhere than on glibc nothing
     happens. Not for training, where one arena gets fragmented, and steps of small networks slower.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):

@@ -1,4 +1,4 @@
-"""Pooling with PyTorch's arithmetic, by 2. The gradient of a maximum is written out.
+"""Pooling with PyTorch's arithmetic, by 2. Gradients of maxima are those of comparisons of slices; reverse mode only.
 
 XLA's own (select and scatter) takes ten to thirty times as long on a CPU, and in a GPU's program it orders dimensions
 otherwise than the convolutions around it.

@@ -36,12 +36,6 @@ class Sparse:
         rows, columns = np.nonzero(matrix)
         return cls(matrix.shape, rows, columns, matrix[rows, columns])
 
-    def dense(self) -> Float[np.ndarray, "rows columns"]:
-        """The matrix with its zeros."""
-        matrix = np.zeros(self.shape, self.values.dtype)
-        matrix[self.rows, self.columns] = self.values
-        return matrix
-
     @cached_property
     def transposed(self) -> "Sparse":
         """Its transpose, the same object every time."""

@@ -40,7 +40,7 @@ def step(flags: argparse.Namespace, given: dict):
 
 
 def infer(flags: argparse.Namespace, given: dict):
-    """A prediction, as ``afiu predict`` makes it, and its maps."""
+    """A prediction, as ``afiu predict`` makes it but for folded statistics, and its maps."""
     from afiu_jax.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -51,7 +51,7 @@ def infer(flags: argparse.Namespace, given: dict):
     from afiu_jax.training.step import make_predict_step
 
     model = filled(flags, given)
-    graph_of(model, training=False)
+    graph_of(model, training=False)  # sets it for use; it is a graph once more with its filtered kernels
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     filtered = filter_kernels(model, params)
     predict = make_predict_step(nnx.graphdef(model))

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, sys
+import ctypes, resource, sys
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: no large pages, whatever the machine's setting
 import numpy as np
 if "keep" in sys.argv:
     from afiu_jax.memory import keep_freed_memory

@@ -111,6 +111,15 @@ def test_kernels_that_are_filtered_once_give_the_same_maps(monkeypatch):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_a_masked_kernel_is_not_filtered():
+    mask = jnp.asarray(np.tril(np.ones((128, 128), np.float32)))[None, None] * jnp.ones((3, 3, 1, 1))
+    layer = nnx.Conv(128, 128, (3, 3), padding=[(1, 1), (1, 1)], mask=mask, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    for masked in (True, False):
+        layer.mask = mask if masked else None
+        graph_of(layer, training=False, products=True)
+        assert len(jax.tree.leaves(filter_kernels(layer, nnx.state(layer, nnx.Param)))) == (not masked)
+
+
 def test_no_kernel_is_filtered_where_none_is_wide_or_xla_computes(monkeypatch):
     model = create_model("u2netp", rngs=nnx.Rngs(0))
     for wide, on in ((products._WIDE, True), (1, False)):

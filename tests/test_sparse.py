@@ -22,12 +22,9 @@ def test_it_is_the_product_and_its_gradient_the_one_with_the_transpose(rows, col
     np.testing.assert_allclose(derive(above)[0], np.einsum("rc,brf->bcf", matrix, above), atol=1e-5)
 
 
-def test_a_matrix_comes_back_whole():
-    matrix = np.array([[0, 2.5, 0], [0, 0, 0], [1, 0, -1]])
-    sparse = Sparse.of(matrix)
-    np.testing.assert_array_equal(sparse.dense(), matrix)
-    np.testing.assert_array_equal(sparse.transposed.dense(), matrix.T)
-    assert sparse.transposed is sparse.transposed  # JAX compiles a product once for each matrix
+def test_a_transpose_is_one_object():
+    matrix = Sparse.of(np.eye(3))
+    assert matrix.transposed is matrix.transposed  # JAX compiles a product once for each matrix
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

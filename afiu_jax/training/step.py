@@ -151,7 +151,7 @@ _PREDICT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1, **_BARRIERS_STA
 
 _AT_ONCE = 2
 """Images that a single CPU takes through a network together. All at once need memory that is not there yet, and their
-maps leave its cache: a sixth more time for eight; one after the other, weights are read for each."""
+maps leave its cache: a sixth more time for eight. One after the other, as odd numbers go, each reads the weights."""
 
 
 def make_predict_step(graph: nnx.GraphDef, *, inverted: bool = False) -> Callable[..., Maps]:
