@@ -105,6 +105,7 @@ def evaluate(
         part = split or (None if data in ("folder", "bokeh") else "test")
         spec = Spec(data, path, part, white, images_dir, masks_dir, source) if data else None
         options = {"path": path, "split": split, "maps": maps, "quantise": quantise, "normalize": normalize}
+        keep_freed_memory()
         method, warnings = score_checkpoint(checkpoint, spec, **options)
         methods = [method]
     show(methods, outputs, warnings, strict=strict)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
-from flax import nnx
 from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
@@ -14,10 +13,9 @@ from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.errors import UserError
 from afiu_jax.maps import resize_map, to_8_bit, to_16_bit
 from afiu_jax.networks import abstract_model
-from afiu_jax.products import filter_kernels
 from afiu_jax.tiling import TILE, native_maps
 from afiu_jax.training.saved import filled_state
-from afiu_jax.training.state import graph_of
+from afiu_jax.training.state import graph_in_use
 from afiu_jax.training.step import make_predict_step
 from afiu_jax.weights import DEFAULTS, load_weights
 from input_pipeline.pictures import BROKEN, photo_pixels, read_photo
@@ -94,9 +92,9 @@ class Predictor:
         self._shrink_first = shrink_first
         enable_compilation_cache()
         params, batch_stats = filled_state(model, saved)
-        graph_of(model, training=False)  # sets it for use; it is a graph once more with its filtered kernels
-        self._state = (params, batch_stats, filter_kernels(model, params))
-        self._predict = make_predict_step(nnx.graphdef(model), inverted=trained != self.positive)
+        graph, filtered = graph_in_use(model, params)
+        self._state = (params, batch_stats, filtered)
+        self._predict = make_predict_step(graph, inverted=trained != self.positive)
 
     @overload
     def predict(self, photos: Photo) -> Float32[np.ndarray, "h w"]: ...

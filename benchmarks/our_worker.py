@@ -46,15 +46,13 @@ def infer(flags: argparse.Namespace, given: dict):
     keep_freed_memory()
     from flax import nnx
 
-    from afiu_jax.products import filter_kernels
-    from afiu_jax.training.state import graph_of
+    from afiu_jax.training.state import graph_in_use
     from afiu_jax.training.step import make_predict_step
 
     model = filled(flags, given)
-    graph_of(model, training=False)  # sets it for use; it is a graph once more with its filtered kernels
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
-    filtered = filter_kernels(model, params)
-    predict = make_predict_step(nnx.graphdef(model))
+    graph, filtered = graph_in_use(model, params)
+    predict = make_predict_step(graph)
     run = lambda: np.asarray(predict(params, batch_stats, filtered, given["images"]))  # noqa: E731
     return run, {"maps": run()}
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from afiu_jax.batch_norm import BatchNorm
 from afiu_jax.mixed_precision import set_late_casts
-from afiu_jax.products import set_products
+from afiu_jax.products import filter_kernels, set_products
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 
 
@@ -57,6 +57,20 @@ def graph_of(
     else:
         model.eval()
     return nnx.graphdef(model)
+
+
+def graph_in_use(model: nnx.Module, params: nnx.State) -> tuple[nnx.GraphDef, nnx.State]:
+    """The network without its arrays, set for maps of many images; and its state beside weights and statistics.
+
+    That is its wide kernels, filtered once, see ``products.filter_kernels``; empty where nothing is filtered.
+
+    Args:
+        model: the network, abstract or not, which is set so, in place.
+        params: its weights.
+    """
+    graph_of(model, training=False)
+    filtered = filter_kernels(model, params)
+    return nnx.graphdef(model), filtered
 
 
 def train_mode(model: nnx.Module, frozen: Frozen, norm_groups: int = 1) -> None:
