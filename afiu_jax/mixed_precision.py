@@ -14,13 +14,14 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from afiu_jax import cudnn
 from afiu_jax.products import PRODUCT, is_repeatable
 
 
 def set_late_casts(model: nnx.Module, on: bool) -> None:
     """Has those of the network's convolutions that compute in a narrower type than float32 cast late, in place.
 
-    Off, they cast by Flax's rules; what computes them is left as it is. On, it replaces what ``set_products`` set.
+    Off, they cast by Flax's rules; what computes them is left as it is. On, it replaces what ``set_convolutions`` set.
     """
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Conv) and module.dtype != module.param_dtype:
@@ -38,7 +39,7 @@ def convolve(
     out_sharding: None = None,
     **options: object,
 ) -> Float[Array, "b h2 w2 f"]:
-    """``jax.lax.conv_general_dilated`` in the type of ``x``, with a kernel of another type.
+    """``cudnn.convolve`` in the type of ``x``, with a kernel of another type.
 
     Args:
         x: maps.
@@ -49,7 +50,7 @@ def convolve(
         options: as ``conv_general_dilated`` takes them.
     """
     padding = padding if isinstance(padding, str) else tuple(tuple(pair) for pair in padding)
-    options |= {"window_strides": tuple(strides), "padding": padding}
+    options |= {"strides": tuple(strides), "padding": padding}
     found = _convolve(x, kernel, tuple(options.items()))
     # Policies of jax.checkpoint look for convolutions, and see none inside a function with a gradient of its own.
     return found if is_repeatable(kernel.shape) else checkpoint_name(found, PRODUCT)
@@ -62,7 +63,7 @@ def _all_but_the_kernel(arrays, *, dtype, **_: object):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: Array, kernel: Array, options: tuple) -> Array:
-    return jax.lax.conv_general_dilated(x, kernel.astype(x.dtype), **dict(options))
+    return cudnn.convolve(x, kernel.astype(x.dtype), **dict(options))
 
 
 def _forward(x, kernel, options):
@@ -72,7 +73,7 @@ def _forward(x, kernel, options):
 def _backward(options, kept, above):
     x, kernel = kept
     kernel, above = jax.lax.optimization_barrier((kernel, above))  # so that the cast waits for the gradient above
-    compute = partial(jax.lax.conv_general_dilated, **dict(options))
+    compute = partial(cudnn.convolve, **dict(options))
     to_x, to_kernel = jax.vjp(compute, x, kernel.astype(x.dtype))[1](above)
     return to_x, to_kernel.astype(kernel.dtype)
 

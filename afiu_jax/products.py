@@ -25,16 +25,6 @@ PRODUCT = "product"
 """Name of results that ``jax.checkpoint`` should keep, of convolutions in which it sees none."""
 
 
-def set_products(model: nnx.Module, on: bool) -> None:
-    """Has the network's convolutions computed by ``convolve``, or by XLA, in place.
-
-    Grouped ones, those of spread-out maps and those that leave the padding to Flax stay with XLA.
-    """
-    for _, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.Conv) and _is_plain(module):
-            module.conv_general_dilated = convolve if on else jax.lax.conv_general_dilated
-
-
 def convolve(
     x: Float[Array, "b h w c"],
     kernel: Float[Array, "kh kw c f"],
@@ -99,7 +89,7 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
     """Filters the wide kernels of a network in use once, which ``convolve`` does whenever it meets a large map.
 
     Half a second, and 1 GB from then on, for AFIU, whose map takes a tenth less. Where no kernel is wide enough, as in
-    U²-Netp, nothing is done; nor where convolutions are left to XLA, see ``set_products``.
+    U²-Netp, nothing is done; nor where convolutions are left to XLA, see ``set_convolutions``.
 
     Args:
         model: the network, abstract or not, which is set to expect them, in place.
@@ -147,12 +137,6 @@ _LARGE = 400
 
 _HEAD = 4
 """Output channels up to which multiplying first, then shifting the results, moves less than the opposite."""
-
-
-def _is_plain(module: nnx.Conv) -> bool:
-    spread = module.input_dilation not in (None, 1, (1, 1))
-    explicit = not isinstance(module.padding, str)
-    return len(module.kernel_size) == 2 and module.feature_group_count == 1 and explicit and not spread
 
 
 def _suits_winograd(x: Array, kernel: Array, strides: Pair, dilation: Pair) -> bool:

@@ -43,7 +43,7 @@ def make_step(arguments: argparse.Namespace):
     optimizer = create_optimizer(base_config().to_dict())
     state = jax.eval_shape(lambda: create_state(model, optimizer))
     step = make_train_step(
-        graph_of(model, training=True, products=False),
+        graph_of(model, training=True, platform="gpu"),
         LOSSES[DEFAULT_LOSS[network]],
         optimizer,
         accumulate=arguments.accumulate,

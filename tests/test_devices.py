@@ -65,9 +65,10 @@ def test_batches_that_parts_and_groups_cannot_share_are_refused():
 class Small(nnx.Module):
     """Two convolutions and a normalisation, which keeps its statistics if ``frozen``."""
 
-    def __init__(self, frozen: bool = False, kernel: int = 3, dtype: str = "float32"):
+    def __init__(self, frozen: bool = False, kernel: int = 3, dtype: str = "float32", dilation: int = 1):
         options = {"rngs": nnx.Rngs(0), "dtype": dtype}
-        self.a, self.norm, self.b = conv(3, 4, kernel, **options), batch_norm(4, **options), conv(4, 1, 3, **options)
+        self.a, self.norm = conv(3, 4, kernel, dilation=dilation, **options), batch_norm(4, **options)
+        self.b = conv(4, 1, 3, **options)
         self.norm.frozen = frozen
 
     def __call__(self, x):
@@ -148,19 +149,22 @@ def test_maps_do_not_depend_on_how_many_images_there_are(count):
 
 @pytest.mark.parametrize(("kernel", "repeated"), [(3, 0), (1, 1)])  # 1×1, to more channels: repeated
 @pytest.mark.parametrize(
-    ("dtype", "products", "primitive"),
+    ("dtype", "platform", "dilation", "primitive"),
     [
-        ("float32", False, "conv_general_dilated"),
-        ("float32", True, "dot_general"),
-        ("bfloat16", False, "conv_general_dilated"),
+        ("float32", "gpu", 1, "conv_general_dilated"),
+        ("float32", "gpu", 2, "conv_general_dilated"),
+        ("float32", "cpu", 1, "dot_general"),
+        ("bfloat16", "gpu", 1, "conv_general_dilated"),
     ],
 )
-def test_remat_repeats_what_lies_between_convolutions_and_cheap_ones(dtype, products, primitive, kernel, repeated):
+def test_remat_repeats_what_lies_between_convolutions_and_cheap_ones(
+    dtype, platform, dilation, primitive, kernel, repeated
+):
     counts = []
     for remat in (False, True):
-        model, optimizer = Small(kernel=kernel, dtype=dtype), optax.adam(1e-2)
+        model, optimizer = Small(kernel=kernel, dtype=dtype, dilation=dilation), optax.adam(1e-2)
         loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731
-        step = make_train_step(graph_of(model, training=True, products=products), loss, optimizer, remat=remat)
+        step = make_train_step(graph_of(model, training=True, platform=platform), loss, optimizer, remat=remat)
         images, masks = (jnp.zeros((4, 8, 8, c)) for c in (3, 1))
         leaves, tree = jax.tree.flatten((create_state(model, optimizer), images, masks))
         step = step.__wrapped__  # a program with options of the compiler cannot be part of another

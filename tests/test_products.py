@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from afiu_jax import create_model, products
-from afiu_jax.products import convolve, filter_kernels, set_products
+from afiu_jax.products import convolve, filter_kernels
 from afiu_jax.training.state import graph_of
 
 # Side of the map, channels in and out, kernel, stride, dilation.
@@ -74,20 +74,9 @@ def test_a_network_takes_products_when_told_and_on_a_cpu():
         state = nnx.state(model)
         return str(jax.make_jaxpr(lambda x: nnx.merge(graph, state)(x).logits)(images)).count("name=product")
 
-    assert count(graph_of(model, training=False, products=True)) == 7  # six side heads and their fusion
-    assert count(graph_of(model, training=False, products=False)) == 0
+    assert count(graph_of(model, training=False, platform="cpu")) == 7  # six side heads and their fusion
+    assert count(graph_of(model, training=False, platform="tpu")) == 0
     assert count(graph_of(model, training=False)) == (7 if jax.default_backend() == "cpu" else 0)
-
-
-def test_a_network_has_the_same_maps_with_products():
-    model = create_model("u2netp", rngs=nnx.Rngs(0))
-    model.eval()
-    images = np.random.default_rng(0).standard_normal((2, 64, 64, 3), np.float32)
-    maps = []
-    for on in (False, True):
-        set_products(model, on)
-        maps.append(np.asarray(jax.jit(lambda x: model(x).logits)(images)))
-    np.testing.assert_allclose(maps[1], maps[0], atol=1e-5 * np.abs(maps[0]).max())
 
 
 def test_kernels_that_are_filtered_once_give_the_same_maps(monkeypatch):
@@ -101,7 +90,7 @@ def test_kernels_that_are_filtered_once_give_the_same_maps(monkeypatch):
         compute = jax.jit(lambda *state: nnx.merge(graph, *state)(images).logits)
         return np.asarray(compute(*state)), str(jax.make_jaxpr(compute)(*state)).count("f32[16,9]")
 
-    graph_of(model, training=False, products=True)
+    graph_of(model, training=False, platform="cpu")
     state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     expected, filterings = maps_and_filterings(*state)
     filtered = filter_kernels(model, state[0])
@@ -116,15 +105,15 @@ def test_a_masked_kernel_is_not_filtered():
     layer = nnx.Conv(128, 128, (3, 3), padding=[(1, 1), (1, 1)], mask=mask, dtype=jnp.float32, rngs=nnx.Rngs(0))
     for masked in (True, False):
         layer.mask = mask if masked else None
-        graph_of(layer, training=False, products=True)
+        graph_of(layer, training=False, platform="cpu")
         assert len(jax.tree.leaves(filter_kernels(layer, nnx.state(layer, nnx.Param)))) == (not masked)
 
 
 def test_no_kernel_is_filtered_where_none_is_wide_or_xla_computes(monkeypatch):
     model = create_model("u2netp", rngs=nnx.Rngs(0))
-    for wide, on in ((products._WIDE, True), (1, False)):
+    for wide, platform in ((products._WIDE, "cpu"), (1, "gpu")):
         monkeypatch.setattr(products, "_WIDE", wide)
-        graph = graph_of(model, training=False, products=on)
+        graph = graph_of(model, training=False, platform=platform)
         assert not jax.tree.leaves(filter_kernels(model, nnx.state(model, nnx.Param)))
         assert nnx.graphdef(model) == graph
 
@@ -136,5 +125,5 @@ def test_other_convolutions_that_a_network_may_bring_are_left_to_xla(options, dt
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 6, 8), np.float32))
     expected, state = layer(x), nnx.state(layer)
     for training in (True, False):
-        graph = graph_of(layer, training=training, products=True)
+        graph = graph_of(layer, training=training, platform="cpu")
         assert jnp.array_equal(nnx.merge(graph, state)(x), expected)

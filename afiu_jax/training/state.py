@@ -9,8 +9,9 @@ import optax
 from flax import nnx
 
 from afiu_jax.batch_norm import BatchNorm
+from afiu_jax.convolutions import set_convolutions
 from afiu_jax.mixed_precision import set_late_casts
-from afiu_jax.products import filter_kernels, set_products
+from afiu_jax.products import filter_kernels
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 
 
@@ -44,13 +45,13 @@ def graph_of(
     training: bool,
     frozen: Frozen = nothing_frozen,
     norm_groups: int = 1,
-    products: bool | None = None,
+    platform: str | None = None,
 ) -> nnx.GraphDef:
     """The network without its arrays, with batch normalisation set for training or for use.
 
-    ``products``: some convolutions as matrix products, see ``products.convolve``; None: if JAX runs on a CPU.
+    ``platform``: what it is for, ``cpu`` or ``gpu``, see ``set_convolutions``; None: what JAX runs on.
     """
-    set_products(model, jax.default_backend() == "cpu" if products is None else products)
+    set_convolutions(model, platform)
     set_late_casts(model, training)
     if training:
         train_mode(model, frozen, norm_groups)

@@ -1,0 +1,31 @@
+"""Which function computes a network's convolutions: one for each platform, with the same result up to rounding."""
+
+import jax
+from flax import nnx
+
+from afiu_jax import cudnn, products
+
+CONVOLVE = {"cpu": products.convolve, "gpu": cudnn.convolve}
+"""By platform; on others it is ``jax.lax.conv_general_dilated``, as in exported programs."""
+
+
+def set_convolutions(model: nnx.Module, platform: str | None) -> None:
+    """Has the network's convolutions computed as suits a platform, in place.
+
+    Grouped ones, those of spread-out maps and those that leave the padding to Flax stay with XLA.
+
+    Args:
+        model: the network, abstract or not.
+        platform: ``cpu``, ``gpu``, …; None: what JAX runs on.
+    """
+    convolve = CONVOLVE.get(platform or jax.default_backend(), jax.lax.conv_general_dilated)
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, nnx.Conv) and is_plain(module):
+            module.conv_general_dilated = convolve
+
+
+def is_plain(module: nnx.Conv) -> bool:
+    """Whether a convolution is one of two axes and one group, with padding in pixels, of maps as they are."""
+    spread = module.input_dilation not in (None, 1, (1, 1))
+    explicit = not isinstance(module.padding, str)
+    return len(module.kernel_size) == 2 and module.feature_group_count == 1 and explicit and not spread
