@@ -10,7 +10,10 @@ from rounds import answer
 
 
 def step(flags: argparse.Namespace, given: dict):
-    """A training step, and the first one's loss and gradient of the last convolution."""
+    """A training step, as ``train.py`` makes it, and the first one's loss and gradient of the last convolution."""
+    from afiu_jax.memory import keep_freed_memory
+
+    keep_freed_memory()
     import jax
     import jax.numpy as jnp
 
