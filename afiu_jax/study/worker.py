@@ -21,8 +21,8 @@ from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate
 from afiu_jax.inference import Predictor
 from afiu_jax.maps import map_writer
-from afiu_jax.study.cells import is_trained, save_scores, unscored
 from afiu_jax.memory import keep_freed_memory
+from afiu_jax.study.cells import is_trained, save_scores, unscored
 from afiu_jax.training.loop import train_and_evaluate
 from input_pipeline.records import DataError
 from input_pipeline.sources import Spec, open_source
