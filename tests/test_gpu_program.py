@@ -1,7 +1,10 @@
 """Reading a program compiled for a GPU, and the message where none can be compiled."""
 
+import argparse
 import importlib.util
+import os
 import sys
+import time
 
 import pytest
 from conftest import ROOT, run_command
@@ -10,6 +13,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from gpu_cards import CARDS
 from gpu_hlo import read_computations, summarise
+from gpu_program import run_step
+from gpu_run import Busy, cards
 
 HLO = """\
 HloModule jit_step, is_scheduled=true
@@ -56,3 +61,51 @@ def test_without_cuda_wheels_it_says_how_to_get_them():
     done = run_command("benchmarks/gpu_program.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "skipped: the CUDA wheels are missing; install them with `uv sync --extra cuda12`\n"
+
+
+DRIVER = """\
+#!/bin/sh
+case "$*" in
+  *utilization.gpu*) echo 40; sleep 0.01;;
+  *) echo "A card"; echo "Another card";;
+esac
+"""
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """A program in the place of the driver's, of a machine with two cards of which the first is busy."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(DRIVER, encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_cards_and_how_busy_they_are_come_from_the_driver(driver):
+    assert cards() == ["A card", "Another card"]
+    with Busy() as watch:
+        time.sleep(0.5)
+    assert set(watch.shares) == {0.4}
+    assert 2 <= len(watch.shares) <= 5
+
+
+def test_without_a_driver_there_is_no_card(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cards() == []
+    with Busy() as watch:
+        time.sleep(0.2)
+    assert watch.shares == []
+
+
+@pytest.mark.slow
+def test_a_step_is_measured_where_a_card_is(driver, tmp_path):
+    """On this machine's processor: what a card adds are other figures, not other code."""
+    options = {"network": "u2netp", "small": False, "dtype": "bfloat16", "batch_size": 2, "size": 32, "accumulate": 1}
+    arguments = argparse.Namespace(**options, remat=True, layouts=True)
+    found = run_step(arguments, {**os.environ, "JAX_PLATFORMS": "cpu"})
+    assert found["what"] == vars(arguments)
+    assert found["step_seconds_range"][0] <= found["step_seconds"] <= found["step_seconds_range"][1]
+    assert found["images_per_second"] == pytest.approx(2 / found["step_seconds"])
+    assert found["first_step_seconds"] > found["step_seconds"]
+    assert (found["busy"], found["cards"]) == (pytest.approx(0.4), ["A card", "Another card"])
+    assert found["teraflops_per_second"] > 0
