@@ -51,7 +51,6 @@ def predict(
     save: Annotated[str, typer.Option(help="Any of map,overlay,cutout,side-by-side.")] = "map",
 ) -> None:
     """Maps of photos, as PNG at each photo's own size; white = blurred, or salient with --task sod."""
-    keep_freed_memory()
     from afiu_jax.commands.predict import predict
 
     if predict(photos, out, weights=weights, task=task, size=size, save=save):

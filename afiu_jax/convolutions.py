@@ -6,7 +6,10 @@ from flax import nnx
 from afiu_jax import cudnn, products
 
 CONVOLVE = {"cpu": products.convolve, "gpu": cudnn.convolve}
-"""By platform; on others it is ``jax.lax.conv_general_dilated``, as in exported programs."""
+"""By platform; on others it is ``jax.lax.conv_general_dilated``, as in exported programs.
+
+Training in a type narrower than float32 has ``mixed_precision.convolve`` on all of them.
+"""
 
 
 def set_convolutions(model: nnx.Module, platform: str | None) -> None:
@@ -20,12 +23,11 @@ def set_convolutions(model: nnx.Module, platform: str | None) -> None:
     """
     convolve = CONVOLVE.get(platform or jax.default_backend(), jax.lax.conv_general_dilated)
     for _, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.Conv) and is_plain(module):
+        if isinstance(module, nnx.Conv) and _is_plain(module):
             module.conv_general_dilated = convolve
 
 
-def is_plain(module: nnx.Conv) -> bool:
-    """Whether a convolution is one of two axes and one group, with padding in pixels, of maps as they are."""
+def _is_plain(module: nnx.Conv) -> bool:
     spread = module.input_dilation not in (None, 1, (1, 1))
     explicit = not isinstance(module.padding, str)
     return len(module.kernel_size) == 2 and module.feature_group_count == 1 and explicit and not spread

@@ -1,8 +1,8 @@
 """Convolutions written so that XLA hands their gradients to cuDNN as what they are.
 
 XLA tells a kernel's gradient from a convolution by the shapes that it meets. Where maps are no larger than the kernel,
-or its taps lie apart, it takes the one for the other: maps are transposed to make batches of channels, and a dilated
-kernel's gradient becomes a convolution with a kernel as large as the map. The result is the same.
+or the kernel's taps lie apart, it takes the one for the other: maps are transposed to make batches of channels, and a
+dilated kernel's gradient becomes a convolution with a kernel as large as the map. The result is the same.
 """
 
 from collections.abc import Sequence
@@ -19,23 +19,23 @@ Pair = Sequence[int]
 
 
 def convolve(
-    x: Float[Array, "b h w c"],
-    kernel: Float[Array, "kh kw c2 f"],
+    x: Float[Array, "b ... c"],
+    kernel: Float[Array, "... c2 f"],
     strides: Pair,
     padding: str | Sequence[Pair],
     *,
     lhs_dilation: Pair = (1, 1),
     rhs_dilation: Pair,
     **options: object,
-) -> Float[Array, "b h2 w2 f"]:
+) -> Float[Array, "b ... f"]:
     """``jax.lax.conv_general_dilated`` of maps with channels last, with gradients that XLA recognises.
 
     Maps no larger than the kernel get rows and columns of zeros, whose results are dropped. Dilated kernels of stride 1
-    have no forward-mode derivative (``jax.jvp``). Where maps are spread out, or the padding is a word, XLA is
-    left to itself.
+    have no forward-mode derivative (``jax.jvp``). Where there are not two axes, maps are spread out or the padding is a
+    word, XLA is left to itself.
 
     Args:
-        x: maps.
+        x: maps, ``[b, h, w, c]``.
         kernel: height, width, input channels of a group, output channels.
         strides: of either axis, in pixels.
         padding: rows above and below, columns left and right; or ``SAME``, ``VALID``.
@@ -46,24 +46,26 @@ def convolve(
     Returns:
         Maps of the output's size, of the type of ``x``.
     """
-    compute = partial(jax.lax.conv_general_dilated, rhs_dilation=rhs_dilation, **options)
-    taps, axes = kernel.shape[:2], (0, 1)
-    if isinstance(padding, str) or x.ndim != 4 or max(lhs_dilation) > 1 or max(taps) == 1:
-        return compute(x, kernel, strides, padding, lhs_dilation=lhs_dilation)
-    height, width = (
-        (x.shape[1 + n] + sum(padding[n]) - rhs_dilation[n] * (taps[n] - 1) - 1) // strides[n] + 1 for n in axes
-    )
-    fill = [max(0, taps[n] + 1 - x.shape[1 + n]) for n in axes]
+    taps, axes = kernel.shape[:-2], (0, 1)
+    if len(taps) != 2 or isinstance(padding, str) or max(lhs_dilation) > 1 or max(taps) == 1:
+        options |= {"lhs_dilation": lhs_dilation, "rhs_dilation": rhs_dilation}
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    dilation = tuple(step if tap > 1 else 1 for step, tap in zip(rhs_dilation, taps, strict=True))
+    sides = x.shape[1:3]
+    results = [(sides[n] + sum(padding[n]) - dilation[n] * (taps[n] - 1) - 1) // strides[n] + 1 for n in axes]
+    # XLA compares a plain kernel with its results, too.
+    least = [min(sides[n], results[n]) if strides[n] == dilation[n] == 1 else sides[n] for n in axes]
+    fill = [max(0, taps[n] + 1 - least[n]) for n in axes]
     if max(fill):
         # Barriers, since XLA moves zeros that it sees into the convolution, and meets the small map again.
         x = jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), *((0, n) for n in fill), (0, 0))))
-    if max(rhs_dilation) == 1 or max(strides) > 1:
-        found = compute(x, kernel, strides, padding)
+    if max(dilation) == 1 or max(strides) > 1:
+        found = jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=dilation, **options)
     else:
-        found = _dilated(x, kernel, tuple(map(tuple, padding)), tuple(rhs_dilation), tuple(options.items()))
+        found = _dilated(x, kernel, tuple(map(tuple, padding)), dilation, tuple(options.items()))
         # Policies of jax.checkpoint look for convolutions, and see none inside a function with a gradient of its own.
         found = checkpoint_name(found, PRODUCT)
-    return jax.lax.optimization_barrier(found)[:, :height, :width] if max(fill) else found
+    return jax.lax.optimization_barrier(found)[:, : results[0], : results[1]] if max(fill) else found
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -76,7 +78,11 @@ def _forward(x, kernel, *how):
 
 
 def _backward(padding, dilation, options, kept, above):
-    """Taps that lie apart meet every so-manieth pixel only: these, as maps of their own, meet a plain kernel."""
+    """Taps ``step`` pixels apart meet every ``step``-th pixel only; these, as maps of their own, meet a plain kernel.
+
+    With ``low`` zeros before it, a map's pixel ``step * (result + tap) + r - low`` meets a tap for the result
+    ``step * result + r``. Of these zeros ``first`` are whole pixels of the new maps, and ``before`` part of one.
+    """
     x, kernel = kept
     compute = partial(jax.lax.conv_general_dilated, window_strides=(1, 1), **dict(options))
     (to_x,) = jax.linear_transpose(lambda x: compute(x, kernel, padding=padding, rhs_dilation=dilation), x)(above)

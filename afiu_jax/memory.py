@@ -8,20 +8,22 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> None:
-    """From now on, for programs that compute on a CPU: what one step or map needed is there for the next.
+    """From now on, for a program that computes on one CPU: what one step or map needed is there for the next.
 
     XLA asks for all memory of a program at once, 1 to 3 GB for a step, and frees it when that is done, which Linux
-    answers with half a million fresh pages each time: a fifth of a step of AFIU. Kept, it has to be asked for by one
-    thread, the one that calls, as glibc gives every thread a store of its own: programs are waited for where they are
-    called (``jax_cpu_enable_async_dispatch``). Elsewhere than on glibc they are, too, and nothing else happens; on a
-    GPU nothing does.
+    answers with half a million fresh pages each time: a fifth of a step of AFIU. It can only be kept where the main
+    thread asks for it, as glibc gives other threads small stores of their own. So programs are run by the thread that
+    calls them, and waited for there (``jax_cpu_enable_async_dispatch``).
 
-    Before the first use of JAX, which this is where it has not been used.
+    Call it from the main thread, before anything is computed; it starts JAX's backend. On a GPU freed memory is not
+    kept. On systems without glibc nothing happens.
     """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return
     import jax  # not above: commands that need no JAX start without it
 
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if jax.default_backend() == "cpu" and sys.platform == "linux":
-        if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-            mallopt(_MMAP_MAX, 0)
-            mallopt(_TRIM_THRESHOLD, -1)
+    if jax.default_backend() == "cpu":
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, -1)

@@ -21,7 +21,8 @@ from afiu_jax.products import PRODUCT, is_repeatable
 def set_late_casts(model: nnx.Module, on: bool) -> None:
     """Has those of the network's convolutions that compute in a narrower type than float32 cast late, in place.
 
-    Off, they cast by Flax's rules; what computes them is left as it is. On, it replaces what ``set_convolutions`` set.
+    Off, they cast by Flax's rules; what computes them is left as it is. On, it replaces what ``set_convolutions`` set,
+    on every platform and in grouped ones, too.
     """
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Conv) and module.dtype != module.param_dtype:

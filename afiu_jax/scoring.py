@@ -6,7 +6,7 @@
     scorer.finish("my method", protocol).scores["max_f"]
 
 A picture is padded to the next of few sizes; the padding counts nowhere. While the device scores one batch, the host
-finds the distances for the next (weighted F).
+finds the distances for the next (weighted F), unless programs are waited for, see ``memory``.
 """
 
 from dataclasses import dataclass, field

@@ -4,7 +4,7 @@
 
 It needs the CUDA wheels (`uv sync --extra cuda12`, or an environment of its own), no driver and no card. Memory is what
 XLA plans: arguments and temporaries; scratch memory of convolutions is chosen on a real card and is not in it. On a
-machine with a card, `gpu_run.py` then runs the step on it and says how long it takes and how busy the card is.
+machine with a card, `gpu_run.py` runs the step on it first and says how long it takes and how busy the card is.
 """
 
 import argparse
@@ -59,8 +59,8 @@ def compile_step(card: Card, arguments: argparse.Namespace) -> dict:
     }
 
 
-def run_step(arguments: argparse.Namespace, environment: dict[str, str]) -> dict | None:
-    """The same step on this machine's card, in a process that was not set up to do without one; None if it failed."""
+def run_step(arguments: argparse.Namespace) -> dict | None:
+    """The same step on this machine's card, by ``gpu_run.py`` in a process of its own; None if that failed."""
     given = {name.replace("_", "-"): getattr(arguments, name) for name in OPTIONS}
     flags = [
         f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items() if value is not False
@@ -68,8 +68,7 @@ def run_step(arguments: argparse.Namespace, environment: dict[str, str]) -> dict
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "run.json"
         command = [sys.executable, Path(__file__).with_name("gpu_run.py"), *flags, f"--json={found}"]
-        if subprocess.run(command, env=environment).returncode:
-            print("not run: see above", file=sys.stderr)
+        if subprocess.run(command).returncode:
             return None
         return json.loads(found.read_text(encoding="utf-8"))
 
@@ -93,10 +92,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--hlo", type=Path, help="folder for the text of the programs")
     arguments = parser.parse_args()
+    # First, before this process, too, holds memory of a card.
+    measured = run_step(arguments) if (here := cards()) else None
     if importlib.util.find_spec("jax_cuda12_plugin") is None:
         print("skipped: the CUDA wheels are missing; install them with `uv sync --extra cuda12`")
         return
-    untouched = dict(os.environ)
     # Read when JAX is first imported: the wheels without a driver, and no kernels tried out on a card.
     os.environ.update(JAX_SKIP_CUDA_CONSTRAINTS_CHECK="1", JAX_PLATFORMS="cpu,cuda")
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
@@ -104,17 +104,17 @@ def main() -> None:
     what = {name: getattr(arguments, name) for name in OPTIONS}
     versions = {name: version(name) for name in ("jax", "jax-cuda12-plugin", "nvidia-cudnn-cu12")}
     cost = cost_per_image(arguments)
-    print(f"compiled, not run: {what}, {versions}")
+    print(f"compiled: {what}, {versions}")
     print(f"per image, before fusion: {', '.join(f'{size / 1e9:.1f} G {name}' for name, size in cost.items())}")
     for result in results:
         show(result)
-    report = {"what": what, "versions": versions, "cost_per_image": cost, "cards": results}
-    if cards():
-        report["measured"] = run_step(arguments, untouched)
-    else:
+    if not here:
         print("not run: no card here")
     if arguments.json:
+        report = {"what": what, "versions": versions, "cost_per_image": cost, "cards": results, "measured": measured}
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if here and not measured:
+        sys.exit("the step could not be run on the card: see above")
 
 
 if __name__ == "__main__":

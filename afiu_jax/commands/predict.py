@@ -8,6 +8,7 @@ from PIL import Image, PngImagePlugin
 from afiu_jax.console import open_console, progress
 from afiu_jax.errors import UserError
 from afiu_jax.inference import Predictor, Size
+from afiu_jax.memory import keep_freed_memory
 from afiu_jax.views import VIEWS, View, render
 from afiu_jax.weights import DEFAULTS
 from input_pipeline.photos import Photos
@@ -46,6 +47,7 @@ def predict(
     views = _views(save)
     source = Photos(photos)
     targets = _targets(out, source, views)
+    keep_freed_memory()
     predictor = Predictor(
         weights or DEFAULTS[_task(task) or "dbd"], size=_size(size), batch_size=_BATCH, shrink_first=True
     )
