@@ -13,7 +13,6 @@ from ml_collections import config_flags
 from afiu_jax.console import quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
 from afiu_jax.garbage import collect_seldom
-from afiu_jax.memory import keep_freed_memory
 from afiu_jax.training.flags import default_workdir, define_config, parse
 from afiu_jax.training.hosts import join_hosts
 from afiu_jax.training.loop import train_and_evaluate
@@ -35,7 +34,6 @@ def main(argv: list[str]) -> None:
         raise UserError("no configuration: pass --config configs/sod.py (or configs/dbd.py)")
     quiet_orbax()
     join_hosts(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    keep_freed_memory()
     workdir = WORKDIR.value or default_workdir(config_flags.get_config_filename(flags.FLAGS["config"]))
     outcome = train_and_evaluate(CONFIG.value, workdir, INIT_FROM.value)
     if outcome.stopped_by:

@@ -29,7 +29,6 @@ def demo(
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps of each stage.")] = None,
 ) -> None:
     """SOD on generated scenes, then DBD from its weights and from scratch: about four minutes on two cores."""
-    keep_freed_memory()
     from afiu_jax.demo import run_demo
 
     if stopped_by := run_demo(out, steps):

@@ -27,3 +27,16 @@ def keep_freed_memory() -> None:
     if jax.default_backend() == "cpu":
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, -1)
+
+
+def is_long_step(parameters: int, pixels: int) -> bool:
+    """Whether a training step takes seconds on a CPU, so that it is worth keeping its memory.
+
+    Full AFIU is above at any size, AFIU-small below. Steps of milliseconds rather overlap with what the host does, and
+    thousands of them leave a heap in which memory takes long to find.
+
+    Args:
+        parameters: of the network.
+        pixels: of all images of a batch.
+    """
+    return parameters * pixels >= 10**12

@@ -11,9 +11,13 @@ from rounds import answer
 
 def step(flags: argparse.Namespace, given: dict):
     """A training step, as ``train.py`` makes it, and the first one's loss and gradient of the last convolution."""
-    from afiu_jax.memory import keep_freed_memory
+    from afiu_jax.layers import count_parameters
+    from afiu_jax.memory import is_long_step, keep_freed_memory
+    from afiu_jax.networks import abstract_model
 
-    keep_freed_memory()
+    parameters = count_parameters(abstract_model(flags.network, **json.loads(flags.options)))
+    if is_long_step(parameters, given["masks"].size):
+        keep_freed_memory()
     import jax
     import jax.numpy as jnp
 

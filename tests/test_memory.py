@@ -6,6 +6,10 @@ import sys
 
 import pytest
 
+from afiu_jax.layers import count_parameters
+from afiu_jax.memory import is_long_step
+from afiu_jax.networks import NETWORKS, abstract_model
+
 PROGRAM = """
 import ctypes, resource, sys
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: no large pages, whatever the machine's setting
@@ -31,6 +35,12 @@ run()
 run()
 print(fresh_pages(lambda: np.ones(2**26, np.uint8)), fresh_pages(lambda: np.ones(2**26, np.uint8)), fresh_pages(run))
 """
+
+
+def test_steps_of_full_afiu_are_long_and_those_of_small_networks_are_not():
+    full, small = (count_parameters(abstract_model("afiu", **kind)) for kind in ({}, NETWORKS["afiu"].presets["small"]))
+    assert is_long_step(full, 2 * 160**2) and is_long_step(full, 8 * 320**2)
+    assert not is_long_step(small, 16 * 128**2) and not is_long_step(small, 8 * 160**2)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these options")

@@ -21,7 +21,6 @@ from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate
 from afiu_jax.inference import Predictor
 from afiu_jax.maps import map_writer
-from afiu_jax.memory import keep_freed_memory
 from afiu_jax.study.cells import is_trained, save_scores, unscored
 from afiu_jax.training.loop import train_and_evaluate
 from input_pipeline.records import DataError
@@ -63,7 +62,6 @@ def main(job: Path) -> int:
     """``run``, with whatever goes wrong in one last line that begins with ``error:``."""
     threading.Thread(target=_stop_with_input, daemon=True).start()
     quiet_orbax()
-    keep_freed_memory()
     try:
         return run(job)
     except (UserError, DataError) as error:

@@ -17,7 +17,9 @@ from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.console import open_console
 from afiu_jax.errors import UserError
 from afiu_jax.interop.backbone import load_backbone
+from afiu_jax.layers import count_parameters
 from afiu_jax.losses import LOSSES
+from afiu_jax.memory import is_long_step, keep_freed_memory
 from afiu_jax.networks import NETWORKS, abstract_model, create_model
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.config import Resolved, differences, num_steps, resolve, steps_per_epoch
@@ -61,13 +63,15 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         DataError: bad data.
     """
     enable_compilation_cache()
-    console = open_console()
-    console.quiet = not is_first()
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
     name, options = config["model"]["name"], config["model"]["options"]
+    abstract = _require_network(name, options)
+    if is_long_step(count_parameters(abstract), config["train"]["batch_size"] * config["data"]["image_size"] ** 2):
+        keep_freed_memory()  # before the first use of devices, which is next
+    console = open_console()
+    console.quiet = not is_first()
     _check_sizes(config)
     check_batch(config)
-    abstract = _require_network(name, options)
     (train, val), left_out = _open_data(config, console)
     # What a resumed run may not change either: where it began, and how many records its order was drawn from.
     config["init_from"] = recorded_start(init_from)
