@@ -32,8 +32,8 @@ def keep_freed_memory() -> None:
 def is_long_step(parameters: int, pixels: int) -> bool:
     """Whether a training step takes seconds on a CPU, so that it is worth keeping its memory.
 
-    Full AFIU is above at any size, AFIU-small below. Steps of milliseconds rather overlap with what the host does, and
-    thousands of them leave a heap in which memory takes long to find.
+    Full AFIU is above at any size, AFIU-small below. Short steps rather overlap with what the host does, and 5,000
+    of a tiny network got slower with memory kept (``benchmarks/README.md``).
 
     Args:
         parameters: of the network.

@@ -25,6 +25,8 @@ from gpu_step import OPTIONS, add_options, cost_per_image, make_step
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from afiu_jax.errors import one_line_errors
+
 
 def compile_step(card: Card, arguments: argparse.Namespace) -> dict:
     """Memory and make-up of the training step of a network, compiled for a card."""
@@ -118,4 +120,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors(ValueError):
+        main()

@@ -24,6 +24,8 @@ from gpu_step import OPTIONS, add_options, cost_per_image, make_step
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from afiu_jax.errors import one_line_errors
+
 
 def cards() -> list[str]:
     """Names of this machine's cards, as its driver gives them; none without a driver."""
@@ -138,4 +140,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors(ValueError):
+        main()

@@ -10,7 +10,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What a step is, for the command line."""
     parser.add_argument("--network", default="afiu")
     parser.add_argument("--small", action="store_true", help="the network's small preset")
-    parser.add_argument("--dtype", default="float32", help="compute type; weights stay float32")
+    types = ("float32", "bfloat16", "float16")
+    parser.add_argument("--dtype", default="float32", choices=types, help="compute type; weights stay float32")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--accumulate", type=int, default=1)
@@ -19,34 +20,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def make_step(arguments: argparse.Namespace, platform: str = "gpu"):
-    """The training step; what makes its state; and its abstract batch, images and masks."""
-    import jax
-    from flax import nnx
+    """The training step; what makes its state; and its abstract batch, images and masks.
 
-    from afiu_jax import create_model
-    from afiu_jax.losses import DEFAULT_LOSS, LOSSES
-    from afiu_jax.networks import NETWORKS
-    from afiu_jax.training.config import base_config
+    Raises:
+        ValueError: no such network, preset or size, or a batch that cannot be shared so.
+    """
+    import jax
+
+    from afiu_jax.losses import LOSSES
+    from afiu_jax.networks import NETWORKS, abstract_model, create_model
+    from afiu_jax.training.config import base_config, resolve
     from afiu_jax.training.optimizer import create_optimizer
     from afiu_jax.training.state import create_state, graph_of
     from afiu_jax.training.step import make_train_step
 
-    network = arguments.network
-    options = dict(NETWORKS[network].presets["small"]) if arguments.small else {}
-    if arguments.dtype != "float32":
-        options["dtype"] = arguments.dtype
-    optimizer = create_optimizer(base_config().to_dict())
+    network, size = arguments.network, (arguments.size, arguments.size)
+    config = base_config()
+    config.model.update(name=network, preset="small" if arguments.small else "", options={"dtype": arguments.dtype})
+    config.data.image_size = arguments.size
+    config.train.update(batch_size=arguments.batch_size, accumulate=arguments.accumulate)
+    resolved = resolve(config)
+    NETWORKS[network].sizes.require(size, network)
+    options, optimizer = resolved["model"]["options"], create_optimizer(resolved)
     step = make_train_step(
-        graph_of(nnx.eval_shape(lambda: create_model(network, **options)), training=True, platform=platform),
-        LOSSES[DEFAULT_LOSS[network]],
+        graph_of(abstract_model(network, **options), training=True, platform=platform),
+        LOSSES[resolved["loss"]["name"]],
         optimizer,
         accumulate=arguments.accumulate,
         remat=arguments.remat,
         layouts=arguments.layouts,
         platform=platform,
     )
-    pictures = (arguments.batch_size, arguments.size, arguments.size)
-    batch = [jax.ShapeDtypeStruct((*pictures, channels), "float32") for channels in (3, 1)]
+    batch = [jax.ShapeDtypeStruct((arguments.batch_size, *size, channels), "float32") for channels in (3, 1)]
     return step, lambda: create_state(create_model(network, **options), optimizer), batch
 
 

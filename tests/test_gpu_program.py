@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import os
+import re
 import sys
 import time
 
@@ -118,3 +119,18 @@ def test_a_card_that_jax_does_not_find_is_not_mistaken_for_the_processor(driver,
     )
     assert run_step(arguments) is None
     assert capfd.readouterr().err.splitlines()[-1].startswith("JAX finds no GPU here, but cpu: install")
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (("--network=nosuch",), r"unknown network 'nosuch'"),
+        (("--size=7",), r"afiu takes heights and widths .* nearest: 64x64"),
+        (("--batch-size=8", "--accumulate=3"), r"train.batch_size is 8; it must be a multiple of .*: set it to 6"),
+    ],
+)
+def test_a_step_that_cannot_be_made_is_refused_in_one_line(flags, reason, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    done = run_command("benchmarks/gpu_run.py", *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"error: .*{reason}.*\n", done.stderr)

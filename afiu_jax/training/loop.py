@@ -66,7 +66,8 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
     name, options = config["model"]["name"], config["model"]["options"]
     abstract = _require_network(name, options)
-    if is_long_step(count_parameters(abstract), config["train"]["batch_size"] * config["data"]["image_size"] ** 2):
+    side = config["data"]["random_crop"] or config["data"]["image_size"]
+    if is_long_step(count_parameters(abstract), config["train"]["batch_size"] * side**2):
         keep_freed_memory()  # before the first use of devices, which is next
     console = open_console()
     console.quiet = not is_first()
