@@ -30,13 +30,13 @@ def keep_freed_memory() -> None:
 
 
 def is_long_step(parameters: int, pixels: int) -> bool:
-    """Whether a training step takes seconds on a CPU, so that it is worth keeping its memory.
+    """Whether a training step takes tenths of a second or more on a CPU, so that it is worth keeping its memory.
 
-    Full AFIU is above at any size, AFIU-small below. Short steps rather overlap with what the host does, and 5,000
-    of a tiny network got slower with memory kept (``benchmarks/README.md``).
+    Full AFIU is above at any size, AFIU-small at its usual sizes. Shorter steps rather overlap with what the host does,
+    and 5,000 of a tiny network got slower with memory kept (``benchmarks/README.md``).
 
     Args:
         parameters: of the network.
         pixels: of all images of a batch.
     """
-    return parameters * pixels >= 10**12
+    return parameters * pixels >= 10**11

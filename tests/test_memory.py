@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import TINY_OPTIONS
 
 from afiu_jax.layers import count_parameters
 from afiu_jax.memory import is_long_step
@@ -37,10 +38,12 @@ print(fresh_pages(lambda: np.ones(2**26, np.uint8)), fresh_pages(lambda: np.ones
 """
 
 
-def test_steps_of_full_afiu_are_long_and_those_of_small_networks_are_not():
+def test_steps_of_afiu_and_its_small_preset_are_long_and_those_of_tiny_networks_are_not():
     full, small = (count_parameters(abstract_model("afiu", **kind)) for kind in ({}, NETWORKS["afiu"].presets["small"]))
     assert is_long_step(full, 2 * 160**2) and is_long_step(full, 8 * 320**2)
-    assert not is_long_step(small, 16 * 128**2) and not is_long_step(small, 8 * 160**2)
+    assert is_long_step(small, 16 * 128**2) and is_long_step(small, 8 * 160**2)
+    tiny = count_parameters(abstract_model("afiu", **TINY_OPTIONS))
+    assert not is_long_step(tiny, 2 * 64**2)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these options")

@@ -4,27 +4,28 @@ Where the weights come from, in this order: the work directory's last checkpoint
 ``config.model.backbone_weights`` > random.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import jax
+import optax
 from flax import nnx
 from rich.console import Console
 
 from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.console import open_console
-from afiu_jax.errors import UserError
 from afiu_jax.interop.backbone import load_backbone
 from afiu_jax.layers import count_parameters
 from afiu_jax.losses import LOSSES
 from afiu_jax.memory import is_long_step, keep_freed_memory
-from afiu_jax.networks import NETWORKS, abstract_model, create_model
+from afiu_jax.networks import create_model
+from afiu_jax.training.ahead import lower_ahead
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
-from afiu_jax.training.config import Resolved, differences, num_steps, resolve, steps_per_epoch
+from afiu_jax.training.checks import check_sizes, check_workdir, require_network, warn_of_start
+from afiu_jax.training.config import Resolved, num_steps, resolve, steps_per_epoch
 from afiu_jax.training.devices import check_batch, describe_devices, on_devices, replicated
-from afiu_jax.training.finetuning import frozen_part
+from afiu_jax.training.finetuning import Frozen, frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.hosts import held_by_first, is_first
 from afiu_jax.training.layouts import in_own_layouts
@@ -33,9 +34,9 @@ from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.run import Outcome, Run, Watched, validation_is_due
 from afiu_jax.training.saved import match, transfer
-from afiu_jax.training.state import TrainState, create_state, graph_of
+from afiu_jax.training.state import TrainState, abstract_state, create_state, graph_of
 from afiu_jax.training.statistics import Statistics
-from afiu_jax.training.step import make_predict_step, make_train_step
+from afiu_jax.training.step import TrainStep, make_predict_step, make_train_step
 from afiu_jax.training.summary import write_summary
 from afiu_jax.training.validation import Validation
 from afiu_jax.weights import is_shipped, load_weights
@@ -65,26 +66,31 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     enable_compilation_cache()
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
     name, options = config["model"]["name"], config["model"]["options"]
-    abstract = _require_network(name, options)
+    abstract = require_network(name, options)
     side = config["data"]["random_crop"] or config["data"]["image_size"]
     if is_long_step(count_parameters(abstract), config["train"]["batch_size"] * side**2):
         keep_freed_memory()  # before the first use of devices, which is next
     console = open_console()
     console.quiet = not is_first()
-    _check_sizes(config)
+    check_sizes(config)
     check_batch(config)
     (train, val), left_out = _open_data(config, console)
     # What a resumed run may not change either: where it began, and how many records its order was drawn from.
     config["init_from"] = recorded_start(init_from)
     config["records"] = len(train)
-    _check_workdir(workdir, config)
+    check_workdir(workdir, config)
     start = load_weights(init_from) if init_from and not has_checkpoints(workdir) else None
     if start:
         match(start, abstract, name)
-        _check_start(start.config, config, console)
+        warn_of_start(start.config, config, console)
     steps = num_steps(config)
 
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
+    optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
+    train_step = _train_step(abstract, optimizer, frozen, config)
+    lowering = lower_ahead(train_step, abstract_state(abstract, optimizer), config)
+    if config["train"]["layouts"]:
+        train_step = in_own_layouts(train_step)
     model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
     console.print(parameter_table(model, name))
     if start:
@@ -94,11 +100,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         path = config["model"]["backbone_weights"]
         console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
 
-    optimizer = create_optimizer(config, steps_per_epoch(config))
     state = jax.device_put(create_state(model, optimizer), replicated())
-    frozen = frozen_part(config)
-    groups = config["train"]["norm_groups"]
-    training = graph_of(model, training=True, frozen=frozen, norm_groups=groups)
     in_use = graph_of(model, training=False)
     del model  # its arrays are the state's now, and a step gives their memory away
     keep_last = config["checkpoint"]["keep_last"]
@@ -107,7 +109,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         naming_full_disk(workdir),
         Checkpoints(workdir, keep_last, hold) as checkpoints,
     ):
-        _check_workdir(workdir, config)  # once more: a run may have ended here in between
+        check_workdir(workdir, config)  # once more: a run may have ended here in between
         position = 0
         if checkpoints.latest_step is not None:
             state, position, damaged = checkpoints.restore(state)
@@ -119,25 +121,11 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             return Outcome(position, steps, None, None)
         if is_first():
             write_json(workdir / "config.json", config)
-        loss = LOSSES[config["loss"]["name"]]
-        train_step = make_train_step(
-            training,
-            loss,
-            optimizer,
-            seed=config["seed"],
-            frozen=frozen,
-            accumulate=config["train"]["accumulate"],
-            skip_nonfinite=config["train"]["nonfinite"] == "skip",
-            remat=config["train"]["remat"],
-            deterministic=config["train"]["deterministic"],
-            layouts=config["train"]["layouts"],
-        )
-        if config["train"]["layouts"]:
-            train_step = in_own_layouts(train_step)
         validation = Validation(val, config, make_predict_step(in_use))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"]) if is_first() else SilentLog()
         try:
             renew = _renewal(Statistics(abstract, frozen), train, config)
+            lowering.join()
             run = Run(config, console, train_step, renew, validation, checkpoints, log, steps)
             outcome = run(state, _train_batches(train, config, position), position)
             if is_first() and (found := write_summary(workdir, outcome.step, steps, left_out)):
@@ -154,41 +142,22 @@ def recorded_start(init_from: str | None) -> str | None:
     return str(Path(init_from).expanduser().absolute())
 
 
-def _check_workdir(workdir: Path, config: Resolved) -> None:
-    path = workdir / "config.json"
-    if not path.exists():
-        if has_checkpoints(workdir):
-            raise UserError(f"{workdir} has checkpoints but no config.json: pass another --workdir")
-        return
-    try:
-        changed = differences(json.loads(path.read_text(encoding="utf-8")), config)
-    except ValueError as error:
-        raise UserError(f"cannot read {path} ({error}): pass another --workdir") from error
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise UserError(
-            f"{workdir} holds a run with another configuration ({'; '.join(changed[:3])}{more}): "
-            "pass another --workdir, or the configuration of that run to resume it"
-        )
-
-
-def _require_network(name: str, options: dict) -> nnx.Module:
-    """The network without weights, to find at once what it does not accept."""
-    try:
-        return abstract_model(name, **options)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(f"model.options do not make a network: {' '.join(str(error).split())}") from error
-
-
-def _check_sizes(config: Resolved) -> None:
-    name = config["model"]["name"]
-    for key in ("image_size", "random_crop"):
-        side = config["data"][key]
-        try:
-            if side or key == "image_size":
-                NETWORKS[name].sizes.require((side, side), name)
-        except ValueError as error:
-            raise UserError(f"data.{key} is {side}: {error}") from error
+def _train_step(
+    abstract: nnx.Module, optimizer: optax.GradientTransformation, frozen: Frozen, config: Resolved
+) -> TrainStep:
+    train = config["train"]
+    return make_train_step(
+        graph_of(abstract, training=True, frozen=frozen, norm_groups=train["norm_groups"]),
+        LOSSES[config["loss"]["name"]],
+        optimizer,
+        seed=config["seed"],
+        frozen=frozen,
+        accumulate=train["accumulate"],
+        skip_nonfinite=train["nonfinite"] == "skip",
+        remat=train["remat"],
+        deterministic=train["deterministic"],
+        layouts=train["layouts"],
+    )
 
 
 def _open_data(config: Resolved, console: Console) -> tuple[list[Source], dict[str, Faults]]:
@@ -210,20 +179,6 @@ def _open_data(config: Resolved, console: Console) -> tuple[list[Source], dict[s
             )
         sources.append(source)
     return sources, left_out
-
-
-def _check_start(old: Resolved, new: Resolved, console: Console) -> None:
-    before, now = old["data"]["normalize"], new["data"]["normalize"]
-    if before != now:
-        console.print(
-            f"warning: --init_from was trained with data.normalize={before}, this run uses {now}", style="yellow"
-        )
-    if old.get("imported", {}).get("untrainable"):
-        console.print(
-            "warning: the file that --init_from was imported from had its batch normalisations folded, and training "
-            "undoes that: import it again with --calibrate PHOTOS",
-            style="yellow",
-        )
 
 
 def _renewal(statistics: Statistics, source: Source, config: Resolved) -> Callable[[TrainState, Watched], TrainState]:

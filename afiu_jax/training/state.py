@@ -39,6 +39,13 @@ def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> 
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state)
 
 
+def abstract_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> TrainState:
+    """Shapes and dtypes of ``create_state``'s arrays, of a network that may be without any."""
+    params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    opt_state = jax.eval_shape(optimizer.init, params)
+    return TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, batch_stats, opt_state)
+
+
 def graph_of(
     model: nnx.Module,
     *,

@@ -1,0 +1,41 @@
+"""A step's program, traced and lowered while the weights are drawn.
+
+Both take seconds for a large network, and neither needs the other: tracing is Python, drawing is NumPy, which lets
+other threads run meanwhile.
+"""
+
+from contextlib import suppress
+from threading import Thread
+
+import jax
+
+from afiu_jax.training.config import Resolved
+from afiu_jax.training.devices import replicated, split
+from afiu_jax.training.state import TrainState
+
+
+def lower_ahead(step, state: TrainState, config: Resolved) -> Thread:
+    """Traces and lowers a step for what a run will call it with; JAX keeps both for that call.
+
+    Compiling, which takes longer, is left to the call: a process that has to end meanwhile waits for this thread.
+
+    Args:
+        step: what ``make_train_step`` gave.
+        state: shapes and dtypes of the state, see ``abstract_state``.
+        config: of the run.
+
+    Returns:
+        The thread that does it, running.
+    """
+    side = config["data"]["random_crop"] or config["data"]["image_size"]
+    shape = (config["train"]["batch_size"], side, side)
+    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated()), state)
+    batch = [jax.ShapeDtypeStruct((*shape, channels), "float32", sharding=split()) for channels in (3, 1)]
+
+    def lower() -> None:
+        with suppress(Exception):  # the call meets it again, where it is told
+            step.lower(state, *batch)
+
+    thread = Thread(target=lower, name="lower_ahead")
+    thread.start()
+    return thread
