@@ -30,7 +30,7 @@ def keep_freed_memory() -> None:
 
 
 def is_long_step(parameters: int, pixels: int) -> bool:
-    """Whether a training step takes tenths of a second or more on a CPU, so that it is worth keeping its memory.
+    """Whether a training step takes a few tenths of a second or more on a CPU, so that it is worth keeping its memory.
 
     Full AFIU is above at any size, AFIU-small at its usual sizes. Shorter steps rather overlap with what the host does,
     and 5,000 of a tiny network got slower with memory kept (``benchmarks/README.md``).

@@ -224,6 +224,7 @@ def test_a_step_neither_transfers_nor_compiles_again(tmp_path, monkeypatch):
             compiled.append(len(programs) - before)
             return result
 
+        watched.lower = step.lower
         return watched
 
     monkeypatch.setattr(loop, "make_train_step", guarded)

@@ -96,11 +96,12 @@ def test_a_preempted_afiu_small_is_saved_within_30_seconds(moment, number, tmp_p
     again.communicate()
 
 
-def test_a_signal_before_the_first_step_ends_a_run_at_once(tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_ends_a_run_soon(tmp_path, sent):
     process = start(tmp_path / "run", *tiny_flags())
     until(process, r"devices: ")
-    process.terminate()
-    assert process.wait(timeout=30) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    process.send_signal(sent)
+    assert process.wait(timeout=30) in (-sent, 128 + sent)
     assert not whole_steps(tmp_path / "run")
     finished(tmp_path / "run", tiny_flags())
 

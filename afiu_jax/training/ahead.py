@@ -4,7 +4,8 @@ Both take seconds for a large network, and neither needs the other: tracing is P
 other threads run meanwhile.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from threading import Thread
 
 import jax
@@ -14,18 +15,17 @@ from afiu_jax.training.devices import replicated, split
 from afiu_jax.training.state import TrainState
 
 
-def lower_ahead(step, state: TrainState, config: Resolved) -> Thread:
-    """Traces and lowers a step for what a run will call it with; JAX keeps both for that call.
+@contextmanager
+def lowered_ahead(step, state: TrainState, config: Resolved) -> Iterator[None]:
+    """Traces and lowers a step in another thread, for what a run will call it with; at the end, that is done.
 
-    Compiling, which takes longer, is left to the call: a process that has to end meanwhile waits for this thread.
+    JAX keeps both for the call. Compiling, which takes longer, is left to it: whoever leaves early, for a wrong file or
+    Ctrl-C, waits for the thread.
 
     Args:
         step: what ``make_train_step`` gave.
         state: shapes and dtypes of the state, see ``abstract_state``.
         config: of the run.
-
-    Returns:
-        The thread that does it, running.
     """
     side = config["data"]["random_crop"] or config["data"]["image_size"]
     shape = (config["train"]["batch_size"], side, side)
@@ -36,6 +36,9 @@ def lower_ahead(step, state: TrainState, config: Resolved) -> Thread:
         with suppress(Exception):  # the call meets it again, where it is told
             step.lower(state, *batch)
 
-    thread = Thread(target=lower, name="lower_ahead")
+    thread = Thread(target=lower, name="lowered_ahead")
     thread.start()
-    return thread
+    try:
+        yield
+    finally:
+        thread.join()

@@ -19,8 +19,8 @@ from afiu_jax.interop.backbone import load_backbone
 from afiu_jax.layers import count_parameters
 from afiu_jax.losses import LOSSES
 from afiu_jax.memory import is_long_step, keep_freed_memory
-from afiu_jax.networks import create_model
-from afiu_jax.training.ahead import lower_ahead
+from afiu_jax.networks import abstract_model, create_model
+from afiu_jax.training.ahead import lowered_ahead
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.checks import check_sizes, check_workdir, require_network, warn_of_start
 from afiu_jax.training.config import Resolved, num_steps, resolve, steps_per_epoch
@@ -88,19 +88,18 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
     optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
     train_step = _train_step(abstract, optimizer, frozen, config)
-    lowering = lower_ahead(train_step, abstract_state(abstract, optimizer), config)
+    with lowered_ahead(train_step, abstract_state(abstract, optimizer), config):
+        model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
+        console.print(parameter_table(model, name))
+        if start:
+            report = transfer(start, model, name)
+            console.print(f"initial weights: {start.path} (step {start.step}): {report.describe()}")
+        elif config["model"]["backbone_weights"] and not has_checkpoints(workdir):
+            path = config["model"]["backbone_weights"]
+            console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
+        state = jax.device_put(create_state(model, optimizer), replicated())
     if config["train"]["layouts"]:
         train_step = in_own_layouts(train_step)
-    model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
-    console.print(parameter_table(model, name))
-    if start:
-        report = transfer(start, model, name)
-        console.print(f"initial weights: {start.path} (step {start.step}): {report.describe()}")
-    elif config["model"]["backbone_weights"] and not has_checkpoints(workdir):
-        path = config["model"]["backbone_weights"]
-        console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
-
-    state = jax.device_put(create_state(model, optimizer), replicated())
     in_use = graph_of(model, training=False)
     del model  # its arrays are the state's now, and a step gives their memory away
     keep_last = config["checkpoint"]["keep_last"]
@@ -124,8 +123,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         validation = Validation(val, config, make_predict_step(in_use))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"]) if is_first() else SilentLog()
         try:
-            renew = _renewal(Statistics(abstract, frozen), train, config)
-            lowering.join()
+            renew = _renewal(Statistics(abstract_model(name, **options), frozen), train, config)
             run = Run(config, console, train_step, renew, validation, checkpoints, log, steps)
             outcome = run(state, _train_batches(train, config, position), position)
             if is_first() and (found := write_summary(workdir, outcome.step, steps, left_out)):
