@@ -10,13 +10,14 @@ from threading import Thread
 
 import jax
 
-from afiu_jax.training.config import Resolved
+from afiu_jax.training.config import Resolved, batch_shape
 from afiu_jax.training.devices import replicated, split
 from afiu_jax.training.state import TrainState
+from afiu_jax.training.step import TrainStep
 
 
 @contextmanager
-def lowered_ahead(step, state: TrainState, config: Resolved) -> Iterator[None]:
+def lowered_ahead(step: TrainStep, state: TrainState, config: Resolved) -> Iterator[None]:
     """Traces and lowers a step in another thread, for what a run will call it with; at the end, that is done.
 
     JAX keeps both for the call. Compiling, which takes longer, is left to it: whoever leaves early, for a wrong file or
@@ -27,10 +28,8 @@ def lowered_ahead(step, state: TrainState, config: Resolved) -> Iterator[None]:
         state: shapes and dtypes of the state, see ``abstract_state``.
         config: of the run.
     """
-    side = config["data"]["random_crop"] or config["data"]["image_size"]
-    shape = (config["train"]["batch_size"], side, side)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated()), state)
-    batch = [jax.ShapeDtypeStruct((*shape, channels), "float32", sharding=split()) for channels in (3, 1)]
+    batch = [jax.ShapeDtypeStruct((*batch_shape(config), channels), "float32", sharding=split()) for channels in (3, 1)]
 
     def lower() -> None:
         with suppress(Exception):  # the call meets it again, where it is told

@@ -161,6 +161,12 @@ def differences(old: Resolved, new: Resolved, may_change: tuple[str, ...] = MAY_
     ]
 
 
+def batch_shape(config: Resolved) -> tuple[int, int, int]:
+    """Images of a step, of all processes, and their height and width in pixels."""
+    side = config["data"]["random_crop"] or config["data"]["image_size"]
+    return config["train"]["batch_size"], side, side
+
+
 def steps_per_epoch(config: Resolved) -> int:
     """As many as there are whole batches in ``config["records"]``, which a run counts before it begins; at least 1."""
     return max(1, config["records"] // config["train"]["batch_size"])

@@ -6,6 +6,7 @@ Where the weights come from, in this order: the work directory's last checkpoint
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from math import prod
 from pathlib import Path
 
 import jax
@@ -23,7 +24,7 @@ from afiu_jax.networks import abstract_model, create_model
 from afiu_jax.training.ahead import lowered_ahead
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.checks import check_sizes, check_workdir, require_network, warn_of_start
-from afiu_jax.training.config import Resolved, num_steps, resolve, steps_per_epoch
+from afiu_jax.training.config import Resolved, batch_shape, num_steps, resolve, steps_per_epoch
 from afiu_jax.training.devices import check_batch, describe_devices, on_devices, replicated
 from afiu_jax.training.finetuning import Frozen, frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
@@ -67,8 +68,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
     name, options = config["model"]["name"], config["model"]["options"]
     abstract = require_network(name, options)
-    side = config["data"]["random_crop"] or config["data"]["image_size"]
-    if is_long_step(count_parameters(abstract), config["train"]["batch_size"] * side**2):
+    if is_long_step(count_parameters(abstract), prod(batch_shape(config))):
         keep_freed_memory()  # before the first use of devices, which is next
     console = open_console()
     console.quiet = not is_first()

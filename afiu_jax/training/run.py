@@ -1,8 +1,8 @@
 """The loop of a run: steps, and what happens between them.
 
 A signal is answered within seconds whatever the run is doing. Before its first step there is nothing to save, and the
-process ends. During a validation, the step is saved without scores, and the run that resumes there validates
-it first, so that it ends as if nobody had stopped it.
+process ends. During a validation, the step is saved without scores, and the run that resumes there validates it first,
+so that it ends as if nobody had stopped it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
