@@ -6,13 +6,14 @@ from flax import nnx
 from afiu_jax import cudnn, products
 
 CONVOLVE = {"cpu": products.convolve, "gpu": cudnn.convolve}
-"""By platform; on others it is ``jax.lax.conv_general_dilated``, as in exported programs.
+IN_USE = CONVOLVE | {"cpu": products.convolve_in_use}
+"""By platform, for training and for maps; on others it is ``jax.lax.conv_general_dilated``, as in exported programs.
 
 Training in a type narrower than float32 has ``mixed_precision.convolve`` on all of them.
 """
 
 
-def set_convolutions(model: nnx.Module, platform: str | None) -> None:
+def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool = True) -> None:
     """Has the network's convolutions computed as suits a platform, in place.
 
     Grouped ones, those of spread-out maps and those that leave the padding to Flax stay with XLA.
@@ -20,8 +21,9 @@ def set_convolutions(model: nnx.Module, platform: str | None) -> None:
     Args:
         model: the network, abstract or not.
         platform: ``cpu``, ``gpu``, …; None: what JAX runs on.
+        training: whether gradients are taken.
     """
-    convolve = CONVOLVE.get(platform or jax.default_backend(), jax.lax.conv_general_dilated)
+    convolve = (CONVOLVE if training else IN_USE).get(platform or jax.default_backend(), jax.lax.conv_general_dilated)
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Conv) and _is_plain(module):
             module.conv_general_dilated = convolve

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from afiu_jax import create_model, products
-from afiu_jax.products import convolve, filter_kernels
+from afiu_jax.products import convolve, convolve_in_use, filter_kernels
 from afiu_jax.training.state import graph_of
 
 # Side of the map, channels in and out, kernel, stride, dilation.
@@ -30,6 +30,22 @@ AS_CONVOLUTION = {
     "many pixels and channels, a row": (15, 128, 128, (1, 3), 1, 1),
     "many pixels, few channels": (20, 64, 64, (3, 3), 1, 1),
     "a head, every second pixel": (20, 16, 1, (3, 3), 2, 1),
+}
+
+
+WITH_A_ROW_MORE = {
+    "narrow, to as many": (60, 24, 24, (3, 3), 1, 1),
+    "narrow, to more": (60, 5, 64, (3, 3), 1, 1),
+    "narrow, dilated": (60, 24, 24, (3, 3), 1, 4),
+    "narrow, five rows": (60, 24, 24, (5, 3), 1, 1),
+}
+AS_IN_TRAINING = {
+    "few pixels": (40, 24, 24, (3, 3), 1, 1),
+    "to fewer": (60, 32, 24, (3, 3), 1, 1),
+    "YNNPACK takes none so narrow": (60, 8, 16, (3, 3), 1, 1),
+    "not narrow": (60, 64, 65, (3, 3), 1, 1),
+    "every second pixel": (120, 24, 24, (3, 3), 2, 1),
+    "1x1": (60, 24, 24, (1, 1), 1, 1),
 }
 
 
@@ -58,6 +74,32 @@ def test_where_a_product_is_taken(name):
     program = str(jax.make_jaxpr(way(convolve))(x, weights))
     assert ("conv_general_dilated" in program) == (name in AS_CONVOLUTION)
     assert ("dot_general" in program) == (name in AS_PRODUCT)
+
+
+@pytest.mark.parametrize("name", WITH_A_ROW_MORE | AS_IN_TRAINING)
+def test_where_a_row_more_is_computed_for_maps_and_cut_off(name):
+    x, weights, way = case(*(WITH_A_ROW_MORE | AS_IN_TRAINING)[name])
+    x, weights = jnp.asarray(x), jnp.asarray(weights)
+    program = str(jax.make_jaxpr(way(convolve_in_use))(x, weights))
+    assert (f"f32[2,{len(x[0]) + 1}," in program) == (name in WITH_A_ROW_MORE)
+    expected = way(jax.lax.conv_general_dilated)(x, weights)
+    np.testing.assert_allclose(way(convolve_in_use)(x, weights), expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of a CPU's compiler")
+def test_a_row_more_is_what_takes_a_convolution_to_the_other_library():
+    x, weights, way = case(*WITH_A_ROW_MORE["narrow, to as many"])
+    programs = [jax.jit(way(c)).lower(x, weights).compile().as_text() for c in (convolve, convolve_in_use)]
+    assert ["__ynn_fusion" in program for program in programs] == [True, False]
+
+
+def test_maps_alone_have_a_row_more():
+    model = create_model("u2netp", rngs=nnx.Rngs(0))
+    images = jnp.zeros((1, 96, 96, 3))
+    for training in (True, False):
+        graph = graph_of(model, training=training, platform="cpu")
+        program = str(jax.make_jaxpr(lambda x, g=graph: nnx.merge(g, nnx.state(model), copy=True)(x).logits)(images))
+        assert ("f32[1,97,96,64]" in program) == (not training)
 
 
 def test_maps_of_half_precision_keep_their_convolution():

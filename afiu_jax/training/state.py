@@ -58,7 +58,7 @@ def graph_of(
 
     ``platform``: what it is for, ``cpu`` or ``gpu``, see ``set_convolutions``; None: what JAX runs on.
     """
-    set_convolutions(model, platform)
+    set_convolutions(model, platform, training=training)
     set_late_casts(model, training)
     if training:
         train_mode(model, frozen, norm_groups)

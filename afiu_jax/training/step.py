@@ -97,20 +97,18 @@ def make_train_step(
         (batch_stats, total), _ = jax.lax.scan(add_part, (batch_stats, nothing), parts)
         return batch_stats, jax.tree.map(lambda x: x / accumulate, total)
 
-    @partial(
-        jax.jit,
-        donate_argnums=0,
-        compiler_options=_TRAIN_OPTIONS.get(platform or jax.default_backend(), {})
-        | (_DETERMINISTIC if deterministic else {}),
-        **(OWN_LAYOUTS if layouts else {}),
-    )
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         compute = gradients_of if accumulate == 1 else mean_of_parts
         batch_stats, (value, gradients) = compute(state.params, state.batch_stats, key, images, masks)
+        if (platform or jax.default_backend()) == "cpu":
+            report = Report(value, _norm_on_cpu(gradients))
+            # All gradients before the first new weight: else kernels are copied, for gradients that may need them yet.
+            gradients = jax.lax.optimization_barrier(gradients)
+        else:
+            report = Report(value, optax.tree.norm(pack(gradients)))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        report = Report(value, optax.tree.norm(pack(gradients)))
         following = TrainState(state.step + 1, params, batch_stats, opt_state)
         if skip_nonfinite:
             good = jnp.isfinite(report.loss) & jnp.isfinite(report.gradient_norm)
@@ -118,8 +116,35 @@ def make_train_step(
             following = jax.tree.map(partial(jnp.where, good), following, unchanged)
         return following, report
 
-    return train_step
+    return jitted(train_step, deterministic=deterministic, layouts=layouts, platform=platform)
 
+
+def jitted(
+    step: TrainStep, *, deterministic: bool = False, layouts: bool = False, platform: str | None = None
+) -> TrainStep:
+    """A step jitted as steps are: with its compiler's options, and the memory of the old state given to the new one.
+
+    See ``make_train_step`` for what the others say.
+    """
+    options = _TRAIN_OPTIONS.get(platform or jax.default_backend(), {}) | (_DETERMINISTIC if deterministic else {})
+    return jax.jit(step, donate_argnums=0, compiler_options=options, **(OWN_LAYOUTS if layouts else {}))
+
+
+def _norm_on_cpu(gradients: nnx.State) -> Float[Array, ""]:
+    """Their Euclidean norm, without storing all squares: of large arrays by channels, of the small ones end to end.
+
+    The whole of an array XLA would sum in two passes, and each sum takes a library milliseconds to prepare.
+    """
+    leaves = list(pack(gradients).values())
+    small = [leaf.reshape(-1) for leaf in leaves if leaf.size < _SMALL]
+    sums = [jnp.square(leaf).sum(tuple(range(leaf.ndim - 1))) for leaf in leaves if leaf.size >= _SMALL]
+    if small:
+        sums.append(jnp.square(jnp.concatenate(small)).sum(keepdims=True))
+    return jnp.sqrt(jnp.concatenate(sums).sum())
+
+
+_SMALL = 2**16
+"""Numbers of an array that is copied to be summed with others."""
 
 _DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 
