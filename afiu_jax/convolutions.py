@@ -1,19 +1,21 @@
-"""Which function computes a network's convolutions: one for each platform, with the same result up to rounding."""
+"""Which function computes a network's convolutions: by platform and purpose, with the same result up to rounding."""
 
 import jax
 from flax import nnx
 
 from afiu_jax import cudnn, products
 
-CONVOLVE = {"cpu": products.convolve, "gpu": cudnn.convolve}
-IN_USE = CONVOLVE | {"cpu": products.convolve_in_use}
-"""By platform, for training and for maps; on others it is ``jax.lax.conv_general_dilated``, as in exported programs.
+IN_TRAINING = {"cpu": products.convolve, "gpu": cudnn.convolve}
+"""By platform; on others it is ``jax.lax.conv_general_dilated``, as in exported programs.
 
 Training in a type narrower than float32 has ``mixed_precision.convolve`` on all of them.
 """
 
+IN_USE = {"cpu": products.convolve_in_use, "gpu": cudnn.convolve}
+"""The same for maps, where no gradient is taken."""
 
-def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool = True) -> None:
+
+def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool) -> None:
     """Has the network's convolutions computed as suits a platform, in place.
 
     Grouped ones, those of spread-out maps and those that leave the padding to Flax stay with XLA.
@@ -21,9 +23,10 @@ def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool 
     Args:
         model: the network, abstract or not.
         platform: ``cpu``, ``gpu``, …; None: what JAX runs on.
-        training: whether gradients are taken.
+        training: whether gradients are taken; else it is for maps.
     """
-    convolve = (CONVOLVE if training else IN_USE).get(platform or jax.default_backend(), jax.lax.conv_general_dilated)
+    known = IN_TRAINING if training else IN_USE
+    convolve = known.get(platform or jax.default_backend(), jax.lax.conv_general_dilated)
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Conv) and _is_plain(module):
             module.conv_general_dilated = convolve

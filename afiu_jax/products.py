@@ -3,7 +3,8 @@
 A convolution is one product with its kernel and a shift of what each tap contributes. XLA's own on a CPU is slow in
 three places that every network here has: 1×1 kernels, small maps of many channels (it transposes the whole kernel for
 the gradient), and single-channel heads. Where maps and channels are both many, 3×3 kernels need fewer products
-(``winograd``). Written so, the derivatives are products as well. The result is the same up to rounding.
+(``winograd``). Written so, the derivatives are products as well. For maps, narrow kernels go to another of XLA's
+libraries. The result is the same up to rounding.
 """
 
 from collections.abc import Sequence
@@ -158,10 +159,10 @@ _LARGE = 400
 """Pixels of all output maps of a batch from which it is worth transforming the kernel."""
 
 _NARROW = range(17, 65)
-"""Output channels of kernels that suit Eigen; fewer than these it is given anyway."""
+"""Output channels of kernels that suit Eigen, with no more in; those with fewer it is given anyway."""
 
 _BROAD = 80 * 80
-"""Pixels of all maps of a batch from which they do."""
+"""Pixels of all output maps of a batch from which they do."""
 
 _HEAD = 4
 """Output channels up to which multiplying first, then shifting the results, moves less than the opposite."""
@@ -177,8 +178,8 @@ def _is_wide(kernel: Sequence[int], strides: Pair, dilation: Pair, dtype: DTypeL
 
 
 def _suits_eigen(x: Array, kernel: Array, strides: Pair, padding: Sequence[Pair], dilation: Pair) -> bool:
-    taps, _, channels, features = kernel.shape
-    keeps_size = max(strides) == 1 and taps > 1 and sum(padding[0]) == dilation[0] * (taps - 1)
+    taps, across, channels, features = kernel.shape
+    keeps_size = max(strides) == 1 and max(taps, across) > 1 and sum(padding[0]) == dilation[0] * (taps - 1)
     narrow = features in _NARROW and channels <= features and x.dtype == jnp.float32
     return keeps_size and narrow and _pixels(x, strides) >= _BROAD
 

@@ -159,6 +159,6 @@ def test_a_network_has_the_same_maps_and_gradients_on_every_platform():
 def test_a_platform_that_is_not_known_leaves_convolutions_to_xla():
     model = create_model("u2netp", rngs=nnx.Rngs(0))
     for platform, plain in (("gpu", False), ("tpu", True), ("cpu", False)):
-        set_convolutions(model, platform)
+        set_convolutions(model, platform, training=True)
         ways = {module.conv_general_dilated for _, module in nnx.iter_modules(model) if isinstance(module, nnx.Conv)}
         assert (ways == {jax.lax.conv_general_dilated}) == plain and len(ways) == 1

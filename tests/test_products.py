@@ -38,6 +38,7 @@ WITH_A_ROW_MORE = {
     "narrow, to more": (60, 5, 64, (3, 3), 1, 1),
     "narrow, dilated": (60, 24, 24, (3, 3), 1, 4),
     "narrow, five rows": (60, 24, 24, (5, 3), 1, 1),
+    "narrow, a row": (60, 24, 24, (1, 3), 1, 1),
 }
 AS_IN_TRAINING = {
     "few pixels": (40, 24, 24, (3, 3), 1, 1),
@@ -91,6 +92,28 @@ def test_a_row_more_is_what_takes_a_convolution_to_the_other_library():
     x, weights, way = case(*WITH_A_ROW_MORE["narrow, to as many"])
     programs = [jax.jit(way(c)).lower(x, weights).compile().as_text() for c in (convolve, convolve_in_use)]
     assert ["__ynn_fusion" in program for program in programs] == [True, False]
+
+
+def test_maps_that_change_their_size_and_of_half_precision_have_no_row_more():
+    x, kernel = jnp.ones((2, 60, 60, 24)), jnp.ones((3, 3, 24, 24))
+    options = {"rhs_dilation": (1, 1), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    for dtype, pad, rows in ((jnp.float32, 0, 58), (jnp.float32, 2, 62), (jnp.bfloat16, 1, 60)):
+        arguments = x.astype(dtype), kernel.astype(dtype), (1, 1), ((pad, pad), (1, 1))
+        program = str(jax.make_jaxpr(lambda *a: convolve_in_use(*a, **options), static_argnums=(2, 3))(*arguments))
+        assert f"[2,{rows},60,24]" in program and f"[2,{rows + 1}," not in program
+
+
+def test_a_networks_maps_are_the_same_with_a_row_more(monkeypatch):
+    monkeypatch.setattr(products, "_BROAD", 1)
+    model = create_model("u2netp", rngs=nnx.Rngs(0))
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((1, 32, 32, 3), np.float32))
+    maps = []
+    for platform in ("cpu", "tpu"):
+        graph = graph_of(model, training=False, platform=platform)
+        program = jax.jit(lambda x, g=graph: nnx.merge(g, nnx.state(model))(x).logits)
+        assert ("f32[1,33,32,64]" in str(jax.make_jaxpr(program)(images))) == (platform == "cpu")
+        maps.append(np.asarray(program(images)))
+    np.testing.assert_allclose(*maps, atol=1e-5 * np.abs(maps[1]).max())
 
 
 def test_maps_alone_have_a_row_more():

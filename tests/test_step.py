@@ -1,4 +1,4 @@
-"""A training step by itself: what its program does once, and what it says of the gradient."""
+"""A training step by itself: what its program leaves out, and what it says of the gradient."""
 
 import re
 
@@ -40,15 +40,19 @@ def test_a_steps_norm_is_how_far_it_goes_at_rate_1_and_a_cpu_copies_no_kernel():
         .compile()
     )
     following, report = step(state, images, masks)
-    moved = [old - new for old, new in zip(before, jax.tree.leaves(following.params), strict=True)]
+    moved = [
+        old - np.asarray(new, np.float64) for old, new in zip(before, jax.tree.leaves(following.params), strict=True)
+    ]
     np.testing.assert_allclose(report.gradient_norm, np.sqrt(sum((way**2).sum() for way in moved)), rtol=1e-5)
     if jax.default_backend() == "cpu":
         # Without the barrier, for gradients that may still need it.
         assert re.search(r"%state_params\w*kernel\S* = ", step.as_text())
-        assert not re.findall(r"copy\(%state_params\w*kernel", step.as_text())
+        assert not re.findall(r"copy\([^)\n]*%state_params\w*kernel", step.as_text())
 
 
-@pytest.mark.parametrize("shapes", [[(3, 3, 100, 100), (40,)], [(3, 3, 100, 100)], [(1, 1, 9, 7), ()]], ids=str)
+@pytest.mark.parametrize(
+    "shapes", [[(3, 3, 100, 100), (40,)], [(3, 3, 100, 100), (70_000,)], [(300, 300)], [(1, 1, 9, 7), ()]], ids=str
+)
 def test_the_norm_of_large_and_of_small_arrays(shapes):
     random = np.random.default_rng(0)
     arrays = [random.standard_normal(shape, np.float32) for shape in shapes]

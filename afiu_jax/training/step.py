@@ -71,6 +71,7 @@ def make_train_step(
     ``platform``: what the step is compiled for, ``cpu`` or ``gpu``; None: what JAX runs on. With options of its
     compiler, as on a CPU, the step cannot be part of another jitted function; its ``__wrapped__`` can.
     """
+    platform = platform or jax.default_backend()
 
     def gradients_of(params, batch_stats, key, images, masks):
         def loss_of(params):
@@ -97,11 +98,17 @@ def make_train_step(
         (batch_stats, total), _ = jax.lax.scan(add_part, (batch_stats, nothing), parts)
         return batch_stats, jax.tree.map(lambda x: x / accumulate, total)
 
+    @partial(
+        jax.jit,
+        donate_argnums=0,
+        compiler_options=_TRAIN_OPTIONS.get(platform, {}) | (_DETERMINISTIC if deterministic else {}),
+        **(OWN_LAYOUTS if layouts else {}),
+    )
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         compute = gradients_of if accumulate == 1 else mean_of_parts
         batch_stats, (value, gradients) = compute(state.params, state.batch_stats, key, images, masks)
-        if (platform or jax.default_backend()) == "cpu":
+        if platform == "cpu":
             report = Report(value, _norm_on_cpu(gradients))
             # All gradients before the first new weight: else kernels are copied, for gradients that may need them yet.
             gradients = jax.lax.optimization_barrier(gradients)
@@ -116,35 +123,26 @@ def make_train_step(
             following = jax.tree.map(partial(jnp.where, good), following, unchanged)
         return following, report
 
-    return jitted(train_step, deterministic=deterministic, layouts=layouts, platform=platform)
-
-
-def jitted(
-    step: TrainStep, *, deterministic: bool = False, layouts: bool = False, platform: str | None = None
-) -> TrainStep:
-    """A step jitted as steps are: with its compiler's options, and the memory of the old state given to the new one.
-
-    See ``make_train_step`` for what the others say.
-    """
-    options = _TRAIN_OPTIONS.get(platform or jax.default_backend(), {}) | (_DETERMINISTIC if deterministic else {})
-    return jax.jit(step, donate_argnums=0, compiler_options=options, **(OWN_LAYOUTS if layouts else {}))
+    return train_step
 
 
 def _norm_on_cpu(gradients: nnx.State) -> Float[Array, ""]:
-    """Their Euclidean norm, without storing all squares: of large arrays by channels, of the small ones end to end.
+    """Their Euclidean norm, of values that nothing else squares: else XLA stores the squares, for Adam.
 
-    The whole of an array XLA would sum in two passes, and each sum takes a library milliseconds to prepare.
+    Large arrays are summed by channels, since XLA would sum a whole one in blocks first, in another pass; small ones
+    end to end, since every sum takes a library milliseconds to prepare.
     """
     leaves = list(pack(gradients).values())
-    small = [leaf.reshape(-1) for leaf in leaves if leaf.size < _SMALL]
-    sums = [jnp.square(leaf).sum(tuple(range(leaf.ndim - 1))) for leaf in leaves if leaf.size >= _SMALL]
+    large = [leaf for leaf in leaves if leaf.ndim > 1 and leaf.size >= _LARGE]
+    small = [leaf.reshape(-1) for leaf in leaves if leaf.ndim < 2 or leaf.size < _LARGE]
+    sums = [jnp.square(leaf).sum(tuple(range(leaf.ndim - 1))) for leaf in large]
     if small:
         sums.append(jnp.square(jnp.concatenate(small)).sum(keepdims=True))
     return jnp.sqrt(jnp.concatenate(sums).sum())
 
 
-_SMALL = 2**16
-"""Numbers of an array that is copied to be summed with others."""
+_LARGE = 2**16
+"""Numbers from which an array is summed by itself; smaller ones are copied to be summed together."""
 
 _DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 
