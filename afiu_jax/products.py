@@ -8,6 +8,7 @@ libraries. The result is the same up to rounding.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 
 import jax
@@ -33,6 +34,7 @@ def convolve(
     padding: Sequence[Pair],
     *,
     rhs_dilation: Pair,
+    in_use: bool = False,
     **options: object,
 ) -> Float[Array, "b h2 w2 f"]:
     """``jax.lax.conv_general_dilated`` of maps with channels last, as a product where that is faster.
@@ -41,18 +43,29 @@ def convolve(
     half of the time, so do 1,024 → 1,024 channels on 10×10 maps; 64 → 1 channels on 160×160 maps take a sixth; 3×3
     kernels from 256 to 256 channels on 80×80 maps take half. Those have no forward-mode derivative (``jax.jvp``).
 
+    Of what is left, XLA gives a convolution to YNNPACK if that can take it, and to Eigen if not. In use, Eigen gets
+    those on large maps of at most 64 channels, and as many out as in or more: from 160×160 pixels on it takes 0.54 to
+    0.97 of the time. YNNPACK cannot where a result is larger than the map, so one more row is computed below, and cut
+    off.
+
     Args:
         x: maps.
         kernel: height, width, input and output channels.
         strides: of either axis, in pixels.
         padding: rows above and below, columns left and right.
         rhs_dilation: distance between taps on either axis, in pixels.
+        in_use: no gradient is taken, which would be right, but slow where a row more is computed.
         options: what else ``conv_general_dilated`` takes, of no meaning for a product.
 
     Returns:
         Maps of the output's size, of the type of ``x``.
     """
     height, width, channels, features = kernel.shape
+    if in_use and _suits_eigen(x, kernel, strides, padding, rhs_dilation):
+        (above, below), across = padding
+        padding = ((above, below + 1), across)
+        found = jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)
+        return found[:, :-1]
     if height == width == 1 or (channels * features >= _MANY and _pixels(x, strides) <= _FEW):
         windows = _windows(x, (height, width), strides, padding, rhs_dilation)
         found = jnp.tensordot(jnp.concatenate(windows, -1), kernel.reshape(-1, features), 1)
@@ -67,26 +80,8 @@ def convolve(
     return found if is_repeatable(kernel.shape) else checkpoint_name(found, PRODUCT)
 
 
-def convolve_in_use(
-    x: Float[Array, "b h w c"],
-    kernel: Float[Array, "kh kw c f"],
-    strides: Pair,
-    padding: Sequence[Pair],
-    *,
-    rhs_dilation: Pair,
-    **options: object,
-) -> Float[Array, "b h2 w2 f"]:
-    """``convolve`` where no gradient is asked for, see there: of some narrow kernels it would take long.
-
-    XLA gives a convolution to one of two libraries, YNNPACK if that can and Eigen if not. Eigen takes 0.55 to 0.97 of
-    the time for kernels of at most 64 channels, and as many out as in or more, on large maps. YNNPACK cannot where a
-    result is larger than the map, so such ones are computed with one more row below, which is cut off.
-    """
-    if not _suits_eigen(x, kernel, strides, padding, rhs_dilation):
-        return convolve(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)
-    (above, below), across = padding
-    padding = ((above, below + 1), across)
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)[:, :-1]
+convolve_in_use = partial(convolve, in_use=True)
+"""``convolve`` where no gradient is taken."""
 
 
 class FilteredKernel(nnx.Variable):
@@ -178,8 +173,8 @@ def _is_wide(kernel: Sequence[int], strides: Pair, dilation: Pair, dtype: DTypeL
 
 
 def _suits_eigen(x: Array, kernel: Array, strides: Pair, padding: Sequence[Pair], dilation: Pair) -> bool:
-    taps, across, channels, features = kernel.shape
-    keeps_size = max(strides) == 1 and max(taps, across) > 1 and sum(padding[0]) == dilation[0] * (taps - 1)
+    height, width, channels, features = kernel.shape
+    keeps_size = max(strides) == 1 and max(height, width) > 1 and sum(padding[0]) == dilation[0] * (height - 1)
     narrow = features in _NARROW and channels <= features and x.dtype == jnp.float32
     return keeps_size and narrow and _pixels(x, strides) >= _BROAD
 
