@@ -23,10 +23,11 @@ def main(words: str, task: str, cases: Sequence[Case]) -> None:
     parser.add_argument("--eager", action="store_true", help="leave torch.compile out, which takes minutes a case")
     parser.add_argument("--json", type=Path, help="write the figures there")
     flags = parser.parse_args()
+    chosen = [case for case in cases if flags.only in str(case)]
+    if not chosen:
+        parser.error(f"argument --only: no case has {flags.only!r} in its name: {'; '.join(map(str, cases))}")
     results = []
-    for case in cases:
-        if flags.only not in str(case):
-            continue
+    for case in chosen:
         print(f"{case}: starting", flush=True)
         with Contest(case, task, flags.peer) as contest:
             contest.add_torch([name for name in MODES if not (flags.eager and "compiled" in name)])
