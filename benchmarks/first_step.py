@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rounds import environment, interpreter, report, show, write
+from rounds import count, environment, interpreter, report, show, write
 
 ROOT = Path(__file__).parents[1]
 FLAGS = (
@@ -68,6 +68,6 @@ def main(flags: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=interpreter, help="Python of the environment with PyTorch")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--json", type=Path, help="write the figures there")
     main(parser.parse_args())

@@ -21,6 +21,7 @@ from math import ceil
 from pathlib import Path
 
 from gpu_step import OPTIONS, add_options, cost_per_image, make_step
+from rounds import count
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -125,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add_options(parser)
     parser.add_argument("--seconds", type=float, default=4.0, help="of a round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     # One card, which JAX and the driver's program call by the same name.

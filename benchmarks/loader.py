@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rounds import Worker, alternate, answer, folder, interpreter, report, show, write
+from rounds import Worker, alternate, answer, count, folder, interpreter, report, show, write
 
 SIZE, BATCH, IMAGES = 320, 8, 400
 
@@ -60,7 +60,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=folder("images", "masks"), help="with images and masks")
     parser.add_argument("--peer", type=interpreter, help="Python of the environment with PyTorch")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--as-worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

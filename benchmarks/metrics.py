@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rounds import folder, interpreter
+from rounds import count, folder, interpreter
 
 WIDTH, HEIGHT, COUNT = 400, 300, 500
 
@@ -120,7 +120,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("masks", type=folder(), nargs="?", help="folder of at least 500 masks")
     parser.add_argument("--peer", type=interpreter, default=sys.executable, help="Python that has pysodmetrics")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--as-peer", type=Path, help=argparse.SUPPRESS)
     flags = parser.parse_args()

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rounds import environment
+from rounds import count, environment
 
 WIDTH, HEIGHT = 640, 427
 REPEATS = 20
@@ -135,7 +135,7 @@ if __name__ == "__main__":
         parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
         parser.add_argument("--photo", type=Path, help="in place of a generated one")
         parser.add_argument("--weights", default="u2netp-dbd")
-        parser.add_argument("--rounds", type=int, default=5)
+        parser.add_argument("--rounds", type=count, default=5)
         parser.add_argument("--json", type=Path, help="write the figures there")
         flags = parser.parse_args()
         main(flags.photo, flags.weights, flags.rounds, flags.json)

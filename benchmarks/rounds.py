@@ -25,6 +25,13 @@ def interpreter(path: str) -> Path:
     return Path(path)
 
 
+def count(text: str) -> int:
+    """A number of rounds, for argparse, which refuses in one line what is not 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rounds: give 1 or more")
+    return int(text)
+
+
 def folder(*parts: str) -> Callable[[str], Path]:
     """A folder with folders of these names, for argparse, which refuses any other in one line."""
 

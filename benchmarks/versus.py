@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rounds import alternate, interpreter, report, show, write
+from rounds import alternate, count, interpreter, report, show, write
 from same_network import MODES, Case, Contest
 
 
@@ -18,7 +18,7 @@ def main(words: str, task: str, cases: Sequence[Case]) -> None:
     """
     parser = argparse.ArgumentParser(description=words.splitlines()[0])
     parser.add_argument("--peer", type=interpreter, required=True, help="Python of the environment with PyTorch")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--only", default="", help="cases whose name has this in it")
     parser.add_argument("--eager", action="store_true", help="leave torch.compile out, which takes minutes a case")
     parser.add_argument("--json", type=Path, help="write the figures there")
