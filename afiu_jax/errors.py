@@ -1,5 +1,6 @@
 """The error of a wrong request, and how programs show it."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ class UserError(ValueError):
 def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """Prints a ``UserError`` as one line without a traceback and exits with status 2.
 
-    So does an error of the file system (a missing permission, a full disk), which is no bug either.
+    So does an error of the file system (a missing permission, a full disk), which is no bug either. Ctrl-C ends the
+    process with status 130, whatever its threads are doing.
 
     Args:
         *others: more exceptions whose message is for the user.
@@ -30,7 +32,9 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
         message = str(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # at once: as usual, it would wait for threads, and a compiler at work would abort it
     except OSError as error:
         if error.strerror is None:
             raise

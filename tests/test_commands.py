@@ -1,6 +1,8 @@
 """The real commands, run as a person runs them: their output, their exit status, and what a kill leaves."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -130,3 +132,16 @@ def test_data_commands(tmp_path):
     assert "BlurDatasetImage.zip" in run_command("-m", "afiu_jax.cli", "data", "describe", "cuhk_defocus").stdout
     line = refusal("-m", "afiu_jax.cli", "data", "prepare", "ctcug", "--manual-dir", tmp_path, "--data-dir", tmp_path)
     assert "--manual-dir" in line
+
+
+def test_ctrl_c_ends_a_process_whatever_its_threads_are_doing():
+    program = """
+import threading, time
+from afiu_jax.errors import one_line_errors
+threading.Thread(target=time.sleep, args=(60,)).start()
+with one_line_errors():
+    print("begun")
+    raise KeyboardInterrupt
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "begun\n", "interrupted\n")

@@ -1,12 +1,13 @@
 """ImageNet weights for the backbone of a network, ``config.model.backbone_weights``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from flax import nnx
 
 from afiu_jax.errors import UserError
-from afiu_jax.interop.layout import entries, is_counter
+from afiu_jax.interop.layout import Entry, entries, is_counter
 from afiu_jax.interop.names import BACKBONES, names_of, network_name
 from afiu_jax.interop.readers import read_state_dict
 
@@ -22,19 +23,31 @@ def load_backbone(model: nnx.Module, path: str | Path) -> int:
         Number of arrays filled. If anything is wrong, the network is left as it was.
 
     Raises:
+        UserError: see ``read_backbone``.
+    """
+    return fill_backbone(model, read_backbone(model, path))
+
+
+def read_backbone(model: nnx.Module, path: str | Path) -> dict[str, np.ndarray]:
+    """The file's arrays, all of them fit for the backbone of a network, which may be abstract.
+
+    Args:
+        model: see ``load_backbone``, which this is the first half of.
+        path: see there.
+
+    Raises:
         UserError: a network without such a backbone, an unreadable file, one of another backbone, or numbers in it
             that are not finite.
     """
     name = network_name(model)
-    names = names_of(name)
-    if not hasattr(names, "backbone_name"):
+    if not hasattr(names_of(name), "backbone_name"):
         reason = f"it is built on {BACKBONES[name]}" if name in BACKBONES else "it was published without one"
         raise _error(f"no file of torchvision or timm is a backbone of {name}: {reason}")
     try:
         weights = read_state_dict(path)
     except UserError as error:
         raise _error(str(error)) from error
-    places = [(entry, key) for entry in entries(model, name) if (key := names.backbone_name(entry.key))]
+    places = _places(model)
     whole = f"it must hold ImageNet's {BACKBONES[name]}, whole"
     for entry, key in places:
         if key not in weights:
@@ -52,9 +65,22 @@ def load_backbone(model: nnx.Module, path: str | Path) -> int:
     for key in weights:
         if key not in used and key.partition(".")[0] in parts and not is_counter(key):
             raise _error(f"{path} has {key}, for which {name} has no place; {whole} and nothing deeper")
+    return weights
+
+
+def fill_backbone(model: nnx.Module, weights: Mapping[str, np.ndarray]) -> int:
+    """Fills the backbone of a network, in place, from what ``read_backbone`` gave for it; number of arrays filled."""
+    places = _places(model)
     for entry, key in places:
         entry.write(weights[key])
     return len(places)
+
+
+def _places(model: nnx.Module) -> list[tuple[Entry, str]]:
+    """The backbone's arrays and their keys in such a file."""
+    name = network_name(model)
+    backbone_name = names_of(name).backbone_name
+    return [(entry, key) for entry in entries(model, name) if (key := backbone_name(entry.key))]
 
 
 def _error(message: str) -> UserError:

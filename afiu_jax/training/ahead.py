@@ -1,7 +1,7 @@
-"""A step's program, traced and lowered while the weights are drawn.
+"""A step's program, compiled while the weights are drawn.
 
-Both take seconds for a large network, and neither needs the other: tracing is Python, drawing is NumPy, which lets
-other threads run meanwhile.
+Both take seconds for a large network, and neither needs the other: the compiler, or the reading of what it made for an
+earlier run, and NumPy, which draws, let other threads run meanwhile.
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from afiu_jax.training.step import TrainStep
 
 
 @contextmanager
-def lowered_ahead(step: TrainStep, state: TrainState, config: Resolved) -> Iterator[None]:
-    """Traces and lowers a step in another thread, for what a run will call it with; at the end, that is done.
+def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved) -> Iterator[None]:
+    """Compiles a step in another thread, for what a run will call it with; at the end, that is done.
 
-    JAX keeps both for the call. Compiling, which takes longer, is left to it: whoever leaves early, for a wrong file or
-    Ctrl-C, waits for the thread.
+    JAX keeps the program for the call. Ctrl-C does not wait for the compiler. Any other error does, half a minute if
+    nothing is in the cache, since a process that ends as usual meanwhile is aborted; so find errors of the user before.
 
     Args:
         step: what ``make_train_step`` gave.
@@ -31,13 +31,15 @@ def lowered_ahead(step: TrainStep, state: TrainState, config: Resolved) -> Itera
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated()), state)
     batch = [jax.ShapeDtypeStruct((*batch_shape(config), channels), "float32", sharding=split()) for channels in (3, 1)]
 
-    def lower() -> None:
+    def compile_step() -> None:
         with suppress(Exception):  # the call meets it again, where it is told
-            step.lower(state, *batch)
+            step.lower(state, *batch).compile()
 
-    thread = Thread(target=lower, name="lowered_ahead")
+    thread = Thread(target=compile_step, name="compiled_ahead", daemon=True)
     thread.start()
     try:
         yield
-    finally:
+    except Exception:
         thread.join()
+        raise
+    thread.join()

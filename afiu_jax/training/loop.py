@@ -16,12 +16,12 @@ from rich.console import Console
 
 from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.console import open_console
-from afiu_jax.interop.backbone import load_backbone
+from afiu_jax.interop.backbone import fill_backbone, read_backbone
 from afiu_jax.layers import count_parameters
 from afiu_jax.losses import LOSSES
 from afiu_jax.memory import is_long_step, keep_freed_memory
 from afiu_jax.networks import abstract_model, create_model
-from afiu_jax.training.ahead import lowered_ahead
+from afiu_jax.training.ahead import compiled_ahead
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.checks import check_sizes, check_workdir, require_network, warn_of_start
 from afiu_jax.training.config import Resolved, batch_shape, num_steps, resolve, steps_per_epoch
@@ -80,28 +80,31 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     config["records"] = len(train)
     check_workdir(workdir, config)
     start = load_weights(init_from) if init_from and not has_checkpoints(workdir) else None
+    backbone, path = None, config["model"]["backbone_weights"]
     if start:
         match(start, abstract, name)
         warn_of_start(start.config, config, console)
+    elif path and not has_checkpoints(workdir):
+        backbone = read_backbone(abstract, path)
     steps = num_steps(config)
 
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
     optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
     train_step = _train_step(abstract, optimizer, frozen, config)
-    with lowered_ahead(train_step, abstract_state(abstract, optimizer), config):
+    with compiled_ahead(train_step, abstract_state(abstract, optimizer), config):
         model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
         console.print(parameter_table(model, name))
         if start:
             report = transfer(start, model, name)
             console.print(f"initial weights: {start.path} (step {start.step}): {report.describe()}")
-        elif config["model"]["backbone_weights"] and not has_checkpoints(workdir):
-            path = config["model"]["backbone_weights"]
-            console.print(f"initial weights of the backbone: {path}: loaded {load_backbone(model, path)} arrays")
+        elif backbone:
+            console.print(f"initial weights of the backbone: {path}: loaded {fill_backbone(model, backbone)} arrays")
         state = jax.device_put(create_state(model, optimizer), replicated())
+        in_use = graph_of(model, training=False)
+        del model  # its arrays are the state's now, and a step gives their memory away
+        statistics = Statistics(abstract_model(name, **options), frozen)
     if config["train"]["layouts"]:
         train_step = in_own_layouts(train_step)
-    in_use = graph_of(model, training=False)
-    del model  # its arrays are the state's now, and a step gives their memory away
     keep_last = config["checkpoint"]["keep_last"]
     with (
         held_by_first(workdir) as hold,
@@ -123,7 +126,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         validation = Validation(val, config, make_predict_step(in_use))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"]) if is_first() else SilentLog()
         try:
-            renew = _renewal(Statistics(abstract_model(name, **options), frozen), train, config)
+            renew = _renewal(statistics, train, config)
             run = Run(config, console, train_step, renew, validation, checkpoints, log, steps)
             outcome = run(state, _train_batches(train, config, position), position)
             if is_first() and (found := write_summary(workdir, outcome.step, steps, left_out)):

@@ -4,6 +4,7 @@ Two thirds of a network's arrays have one axis, and hardly any of its numbers.
 """
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
@@ -39,8 +40,9 @@ def unpack(packed: dict[str, Array], like: PyTree[Array]) -> PyTree[Array]:
         if leaf.ndim != 1:
             leaves.append(packed[name])
             continue
-        # An offset that the compiler does not see makes all slices of one length one program: fewer to compile.
-        start = jax.lax.optimization_barrier(offset)
+        # An offset that the compiler does not see makes all slices of one length one program: fewer to compile. It is
+        # unsigned, as JAX adds three operations to each for one that might count from the end.
+        start = jax.lax.optimization_barrier(jnp.uint32(offset))
         leaves.append(jax.lax.dynamic_slice_in_dim(packed[VECTORS], start, leaf.size))
         offset += leaf.size
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
