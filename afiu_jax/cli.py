@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from afiu_jax.console import open_console, quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
@@ -14,8 +15,18 @@ from afiu_jax.garbage import collect_seldom, leave_all
 from afiu_jax.memory import keep_freed_memory
 from input_pipeline.records import DataError
 
+
+class Commands(TyperGroup):
+    """Commands that answer a wrong request in one line, with exit status 2, and Ctrl-C, before Typer does."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Runs the command that was asked for."""
+        with one_line_errors(DataError):
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Defocus blur detection with a salient-object prior."
+    cls=Commands, no_args_is_help=True, add_completion=False, help="Defocus blur detection with a salient-object prior."
 )
 data_app = typer.Typer(no_args_is_help=True, help="Public data sets.")
 app.add_typer(data_app, name="data")
@@ -277,12 +288,11 @@ def check_data(
 
 
 def main() -> None:
-    """Runs the command; a wrong request is answered in one line, with exit status 2."""
+    """Runs the command."""
     collect_seldom()
     quiet_orbax()
     try:
-        with one_line_errors(DataError):
-            app()
+        app()
     finally:
         leave_all()
 

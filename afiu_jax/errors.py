@@ -2,8 +2,13 @@
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
+
+COMPILING = "compiling"
+"""Name of threads with a compiler at work, which nothing stops, and which aborts a process that ends as usual."""
 
 
 class UserError(ValueError):
@@ -20,8 +25,8 @@ class UserError(ValueError):
 def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """Prints a ``UserError`` as one line without a traceback and exits with status 2.
 
-    So does an error of the file system (a missing permission, a full disk), which is no bug either. Ctrl-C ends the
-    process with status 130, whatever its threads are doing.
+    So does an error of the file system (a missing permission, a full disk), which is no bug either. Ctrl-C exits with
+    status 130.
 
     Args:
         *others: more exceptions whose message is for the user.
@@ -32,9 +37,7 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
         message = str(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)  # at once: as usual, it would wait for threads, and a compiler at work would abort it
+        leave(130)
     except OSError as error:
         if error.strerror is None:
             raise
@@ -42,4 +45,14 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     else:
         return
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+    leave(2)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process: as usual, or at once if a compiler is at work in another thread."""
+    if any(thread.name == COMPILING for thread in threading.enumerate()):
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
+    sys.exit(status)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ TINY = {
     **{f"model.options.{key}": value for key, value in TINY_OPTIONS.items()},
 }
 """Overrides that make configs/sod.py:demo and configs/dbd.py:demo tiny."""
+
+
+def pytest_sessionfinish():
+    """Waits for compilers that tests have left at work: they abort a process that ends."""
+    from afiu_jax.errors import COMPILING
+
+    for thread in threading.enumerate():
+        if thread.name == COMPILING:
+            thread.join()
 
 
 def tiny_config(name: str = "sod", **overrides):

@@ -1,13 +1,14 @@
 """The step that is compiled while the weights are drawn is the one that is called."""
 
 import threading
-from threading import Event, Thread, Timer, current_thread
+from threading import Event, current_thread
 
 import jax
 import pytest
 from conftest import tiny_config
 from flax import nnx
 
+from afiu_jax.errors import COMPILING, UserError
 from afiu_jax.losses import LOSSES
 from afiu_jax.training import loop
 from afiu_jax.training.ahead import compiled_ahead
@@ -35,8 +36,8 @@ def test_a_run_and_one_that_resumes_use_what_was_compiled_ahead(tmp_path, monkey
     try:
         for steps in (1, 2):
             loop.train_and_evaluate(tiny_config(train__num_steps=steps, loss__name="bce", **flags), tmp_path)
-            assert set(traced) == {"compiled_ahead"}
-            assert made == [(event, "compiled_ahead") for event in MADE] * steps
+            assert set(traced) == {COMPILING}
+            assert made == [(event, COMPILING) for event in MADE] * steps
     finally:
         jax.monitoring.clear_event_listeners()
 
@@ -53,12 +54,8 @@ def test_an_error_in_the_step_is_told_once_by_the_call(tmp_path, monkeypatch):
     assert not told
 
 
-def threads_ahead() -> list[Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "compiled_ahead"]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_ctrl_c_leaves_at_once_and_an_error_when_the_compiler_is_done(error):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError("wrong")])
+def test_whoever_leaves_early_does_not_wait_for_the_compiler(error):
     begun, may_go_on = Event(), Event()
 
     def step(*_):
@@ -70,12 +67,23 @@ def test_ctrl_c_leaves_at_once_and_an_error_when_the_compiler_is_done(error):
 
     step.lower = lower
     state = TrainState(jax.ShapeDtypeStruct((), "int32"), nnx.State({}), nnx.State({}), ())
-    with pytest.raises(error), compiled_ahead(step, state, resolve(tiny_config())):
+    with pytest.raises((KeyboardInterrupt, UserError)), compiled_ahead(step, state, resolve(tiny_config())):
         assert begun.wait(60)
-        if error is not KeyboardInterrupt:
-            Timer(0.2, may_go_on.set).start()
         raise error
-    assert bool(threads_ahead()) == (error is KeyboardInterrupt)
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == COMPILING)
+    assert thread.daemon  # nor does the interpreter wait for it
     may_go_on.set()
-    for thread in threads_ahead():
-        thread.join()
+    thread.join()
+
+
+def test_wrong_backbone_weights_are_refused_before_the_compiler_starts(tmp_path, monkeypatch):
+    (tmp_path / "weights.npz").write_bytes(b"")
+    monkeypatch.setattr(loop, "compiled_ahead", None)
+    config = tiny_config(model__backbone_weights=str(tmp_path / "weights.npz"))
+    with pytest.raises(UserError, match=r"model\.backbone_weights"):
+        loop.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_a_run_that_is_done_compiles_nothing(sod_run, monkeypatch):
+    monkeypatch.setattr(loop, "compiled_ahead", None)
+    assert loop.train_and_evaluate(tiny_config(), sod_run).step == 6

@@ -1,6 +1,7 @@
 """The real commands, run as a person runs them: their output, their exit status, and what a kill leaves."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -134,14 +135,20 @@ def test_data_commands(tmp_path):
     assert "--manual-dir" in line
 
 
-def test_ctrl_c_ends_a_process_whatever_its_threads_are_doing():
-    program = """
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [("KeyboardInterrupt", 130, "interrupted\n"), ("UserError('wrong')", 2, "error: wrong\n")],
+)
+def test_a_process_ends_at_once_while_a_compiler_is_at_work(error, status, told):
+    program = f"""
 import threading, time
-from afiu_jax.errors import one_line_errors
-threading.Thread(target=time.sleep, args=(60,)).start()
+from afiu_jax.errors import COMPILING, UserError, one_line_errors
+threading.Thread(target=time.sleep, args=(60,), name=COMPILING).start()
 with one_line_errors():
     print("begun")
-    raise KeyboardInterrupt
+    raise {error}
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "begun\n", "interrupted\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "begun\n", told)

@@ -231,10 +231,8 @@ def test_a_step_neither_transfers_nor_compiles_again(tmp_path, monkeypatch):
     loop.train_and_evaluate(tiny_config(), tmp_path)
     loop.train_and_evaluate(tiny_config(train__num_steps=8), tmp_path)  # a restored state looks like a fresh one
     jax.monitoring.clear_event_listeners()
-    assert len(compiled) == 8
-    assert compiled[0] >= 1
-    assert compiled[1:6] == [0] * 5
-    assert compiled[7] == 0
+    assert programs  # of both runs' steps, too, while their weights were drawn
+    assert compiled == [0] * 8
 
 
 def test_the_guard_and_the_counter_notice():

@@ -107,6 +107,26 @@ def test_a_signal_before_the_first_step_ends_a_run_soon(tmp_path, sent):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", [["train.py", "--config=configs/sod.py:demo"], ["-m", "afiu_jax.cli", "demo"]], ids=str
+)
+def test_ctrl_c_while_the_step_is_compiled_ends_a_run_at_once(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    folder = [f"--workdir={tmp_path}/run"] if command[0] == "train.py" else [f"--out={tmp_path}/run"]
+    process = subprocess.Popen(
+        [sys.executable, *command, *folder], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until(process, r"│ head ")  # weights are drawn
+    time.sleep(8)  # the step is traced, and compiled for many seconds
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert "step 1/" not in said
+    assert time.monotonic() - asked < 5
+
+
+@pytest.mark.slow
 def test_a_second_signal_at_any_moment_leaves_whole_checkpoints(sod_run, tmp_path):
     """A second SIGTERM while the first one's checkpoint is being written."""
     flags = tiny_flags(checkpoint__every_steps=1)

@@ -29,7 +29,7 @@ def load_backbone(model: nnx.Module, path: str | Path) -> int:
 
 
 def read_backbone(model: nnx.Module, path: str | Path) -> dict[str, np.ndarray]:
-    """The file's arrays, all of them fit for the backbone of a network, which may be abstract.
+    """The arrays of a file that go into the backbone of a network, which may be abstract; all of them fit.
 
     Args:
         model: see ``load_backbone``, which this is the first half of.
@@ -65,7 +65,7 @@ def read_backbone(model: nnx.Module, path: str | Path) -> dict[str, np.ndarray]:
     for key in weights:
         if key not in used and key.partition(".")[0] in parts and not is_counter(key):
             raise _error(f"{path} has {key}, for which {name} has no place; {whole} and nothing deeper")
-    return weights
+    return {key: weights[key] for key in used}
 
 
 def fill_backbone(model: nnx.Module, weights: Mapping[str, np.ndarray]) -> int:

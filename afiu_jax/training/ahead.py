@@ -5,11 +5,12 @@ earlier run, and NumPy, which draws, let other threads run meanwhile.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Thread
 
 import jax
 
+from afiu_jax.errors import COMPILING
 from afiu_jax.training.config import Resolved, batch_shape
 from afiu_jax.training.devices import replicated, split
 from afiu_jax.training.state import TrainState
@@ -20,26 +21,31 @@ from afiu_jax.training.step import TrainStep
 def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved) -> Iterator[None]:
     """Compiles a step in another thread, for what a run will call it with; at the end, that is done.
 
-    JAX keeps the program for the call. Ctrl-C does not wait for the compiler. Any other error does, half a minute if
-    nothing is in the cache, since a process that ends as usual meanwhile is aborted; so find errors of the user before.
+    JAX keeps the program for the call. Whoever leaves early, for an error or Ctrl-C, does not wait, half a minute if
+    nothing is in the cache; but a process that ends while the compiler works must do so by ``errors.leave``.
 
     Args:
         step: what ``make_train_step`` gave.
         state: shapes and dtypes of the state, see ``abstract_state``.
         config: of the run.
+
+    Raises:
+        Exception: what tracing or compiling raised, at the end.
     """
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated()), state)
     batch = [jax.ShapeDtypeStruct((*batch_shape(config), channels), "float32", sharding=split()) for channels in (3, 1)]
 
-    def compile_step() -> None:
-        with suppress(Exception):  # the call meets it again, where it is told
-            step.lower(state, *batch).compile()
+    errors: list[Exception] = []
 
-    thread = Thread(target=compile_step, name="compiled_ahead", daemon=True)
+    def compile_step() -> None:
+        try:
+            step.lower(state, *batch).compile()
+        except Exception as error:
+            errors.append(error)
+
+    thread = Thread(target=compile_step, name=COMPILING, daemon=True)
     thread.start()
-    try:
-        yield
-    except Exception:
-        thread.join()
-        raise
+    yield
     thread.join()
+    if errors:
+        raise errors[0]

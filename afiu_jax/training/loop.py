@@ -5,7 +5,8 @@ Where the weights come from, in this order: the work directory's last checkpoint
 """
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from contextlib import nullcontext
+from itertools import chain, islice
 from math import prod
 from pathlib import Path
 
@@ -91,20 +92,6 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
     optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
     train_step = _train_step(abstract, optimizer, frozen, config)
-    with compiled_ahead(train_step, abstract_state(abstract, optimizer), config):
-        model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
-        console.print(parameter_table(model, name))
-        if start:
-            report = transfer(start, model, name)
-            console.print(f"initial weights: {start.path} (step {start.step}): {report.describe()}")
-        elif backbone:
-            console.print(f"initial weights of the backbone: {path}: loaded {fill_backbone(model, backbone)} arrays")
-        state = jax.device_put(create_state(model, optimizer), replicated())
-        in_use = graph_of(model, training=False)
-        del model  # its arrays are the state's now, and a step gives their memory away
-        statistics = Statistics(abstract_model(name, **options), frozen)
-    if config["train"]["layouts"]:
-        train_step = in_own_layouts(train_step)
     keep_last = config["checkpoint"]["keep_last"]
     with (
         held_by_first(workdir) as hold,
@@ -112,12 +99,30 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         Checkpoints(workdir, keep_last, hold) as checkpoints,
     ):
         check_workdir(workdir, config)  # once more: a run may have ended here in between
-        position = 0
-        if checkpoints.latest_step is not None:
-            state, position, damaged = checkpoints.restore(state)
-            for line in damaged:
-                console.print(f"warning: {line}", style="yellow")
-            console.print(f"resumed at step {position} of {steps}")
+        is_done = (checkpoints.latest_step or 0) >= steps
+        with nullcontext() if is_done else compiled_ahead(train_step, abstract_state(abstract, optimizer), config):
+            model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
+            console.print(parameter_table(model, name))
+            if start:
+                report = transfer(start, model, name)
+                console.print(f"initial weights: {start.path} (step {start.step}): {report.describe()}")
+            elif backbone:
+                loaded = fill_backbone(model, backbone)
+                console.print(f"initial weights of the backbone: {path}: loaded {loaded} arrays")
+            state = jax.device_put(create_state(model, optimizer), replicated())
+            in_use = graph_of(model, training=False)
+            del model, start, backbone  # the model's arrays are the state's now, and a step gives their memory away
+            statistics = Statistics(abstract_model(name, **options), frozen)
+            position = 0
+            if checkpoints.latest_step is not None:
+                state, position, damaged = checkpoints.restore(state)
+                for line in damaged:
+                    console.print(f"warning: {line}", style="yellow")
+                console.print(f"resumed at step {position} of {steps}")
+            batches = _train_batches(train, config, position)
+            first = [next(batches)] if position < steps else []  # wrong data is told before the compiler is done
+        if config["train"]["layouts"]:
+            train_step = in_own_layouts(train_step)
         if position >= steps and not validation_is_due(config, checkpoints, position, steps):
             console.print(f"nothing to do: {workdir} is at step {position} of {steps}")
             return Outcome(position, steps, None, None)
@@ -128,7 +133,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         try:
             renew = _renewal(statistics, train, config)
             run = Run(config, console, train_step, renew, validation, checkpoints, log, steps)
-            outcome = run(state, _train_batches(train, config, position), position)
+            outcome = run(state, chain(first, batches), position)
             if is_first() and (found := write_summary(workdir, outcome.step, steps, left_out)):
                 console.print(found, style="yellow")
             return outcome
