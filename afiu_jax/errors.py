@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 COMPILING = "compiling"
-"""Name of threads with a compiler at work, which nothing stops, and which aborts a process that ends as usual."""
+"""Name of threads with a compiler at work, which nothing stops, and which a process that ends as usual waits for."""
 
 
 class UserError(ValueError):
@@ -26,7 +26,7 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """Prints a ``UserError`` as one line without a traceback and exits with status 2.
 
     So does an error of the file system (a missing permission, a full disk), which is no bug either. Ctrl-C exits with
-    status 130.
+    status 130, and with 1, silently, a program that nobody reads any more (``| head``).
 
     Args:
         *others: more exceptions whose message is for the user.
@@ -38,6 +38,8 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         leave(130)
+    except BrokenPipeError:
+        leave(1)
     except OSError as error:
         if error.strerror is None:
             raise

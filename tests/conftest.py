@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
@@ -42,15 +41,6 @@ TINY = {
     **{f"model.options.{key}": value for key, value in TINY_OPTIONS.items()},
 }
 """Overrides that make configs/sod.py:demo and configs/dbd.py:demo tiny."""
-
-
-def pytest_sessionfinish():
-    """Waits for compilers that tests have left at work: they abort a process that ends."""
-    from afiu_jax.errors import COMPILING
-
-    for thread in threading.enumerate():
-        if thread.name == COMPILING:
-            thread.join()
 
 
 def tiny_config(name: str = "sod", **overrides):

@@ -137,7 +137,11 @@ def test_data_commands(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "status", "told"),
-    [("KeyboardInterrupt", 130, "interrupted\n"), ("UserError('wrong')", 2, "error: wrong\n")],
+    [
+        ("KeyboardInterrupt", 130, "interrupted\n"),
+        ("UserError('wrong')", 2, "error: wrong\n"),
+        ("BrokenPipeError(32, 'Broken pipe')", 1, ""),
+    ],
 )
 def test_a_process_ends_at_once_while_a_compiler_is_at_work(error, status, told):
     program = f"""

@@ -17,7 +17,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from afiu_jax.console import quiet_orbax
-from afiu_jax.errors import UserError
+from afiu_jax.errors import UserError, leave
 from afiu_jax.evaluation import evaluate
 from afiu_jax.inference import Predictor
 from afiu_jax.maps import map_writer
@@ -81,4 +81,4 @@ def _stop_with_input() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    leave(main(Path(sys.argv[1])))

@@ -21,8 +21,8 @@ from afiu_jax.training.step import TrainStep
 def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved) -> Iterator[None]:
     """Compiles a step in another thread, for what a run will call it with; at the end, that is done.
 
-    JAX keeps the program for the call. Whoever leaves early, for an error or Ctrl-C, does not wait, half a minute if
-    nothing is in the cache; but a process that ends while the compiler works must do so by ``errors.leave``.
+    JAX keeps the program for the call. Whoever leaves early, for an error or Ctrl-C, does not wait for the compiler,
+    half a minute if nothing is in the cache; a process that then ends does, unless it does so by ``errors.leave``.
 
     Args:
         step: what ``make_train_step`` gave.
@@ -34,7 +34,6 @@ def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved) -> Iter
     """
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated()), state)
     batch = [jax.ShapeDtypeStruct((*batch_shape(config), channels), "float32", sharding=split()) for channels in (3, 1)]
-
     errors: list[Exception] = []
 
     def compile_step() -> None:
@@ -43,7 +42,7 @@ def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved) -> Iter
         except Exception as error:
             errors.append(error)
 
-    thread = Thread(target=compile_step, name=COMPILING, daemon=True)
+    thread = Thread(target=compile_step, name=COMPILING)
     thread.start()
     yield
     thread.join()
