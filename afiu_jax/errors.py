@@ -26,7 +26,7 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """Prints a ``UserError`` as one line without a traceback and exits with status 2.
 
     So does an error of the file system (a missing permission, a full disk), which is no bug either. Ctrl-C exits with
-    status 130, and with 1, silently, a program that nobody reads any more (``| head``).
+    status 130. A program whose output nobody reads any more (``| head``) exits with 1 and says nothing.
 
     Args:
         *others: more exceptions whose message is for the user.

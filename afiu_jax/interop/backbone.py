@@ -35,6 +35,9 @@ def read_backbone(model: nnx.Module, path: str | Path) -> dict[str, np.ndarray]:
         model: see ``load_backbone``, which this is the first half of.
         path: see there.
 
+    Returns:
+        Arrays by the file's keys, in PyTorch's layout: kernels are ``[out, in, h, w]``.
+
     Raises:
         UserError: a network without such a backbone, an unreadable file, one of another backbone, or numbers in it
             that are not finite.
