@@ -12,7 +12,7 @@ is ours (0.1), the paper gives none.
 Variants
     ``:small``  AFIU-small at 128 px from scratch on a folder of your own (``--config.data.train.path=…``), for a CPU;
                 learning rate 1e-3, since a small network from scratch needs it. See docs/first-run.md.
-    ``:demo``   AFIU-small at 96 px on generated scenes: minutes on two cores, no data needed.
+    ``:demo``   AFIU-small at 96 px on generated scenes: a minute on two cores, no data needed.
 """
 
 from afiu_jax.training.config import base_config, dataset, unknown_variant

@@ -39,8 +39,6 @@ def main(runs: Path, data: Path, out: Path) -> None:
         "from scratch": maps(runs / "maps" / "dbd-scratch-cuhk", stems),
     }
     save(comparison(columns, height=1.1), out / "first-run-cuhk.jpg")
-    few = [1, 3, 7]  # a good one, a fair one, and a failure
-    save(comparison({title: [c[i] for i in few] for title, c in columns.items()}, height=1.1), out / "readme.jpg")
 
     msra = Folder(data / "msra10k" / "val")
     records = [msra[i] for i in range(0, len(msra), len(msra) // 6)][:6]

@@ -1,7 +1,7 @@
 """Batches: endless and shuffled for training, once over everything for evaluation.
 
 Training order is a function of (seed, step) alone. Grain shuffles anew in every epoch and gives every record its own
-random generator, so a run resumes exactly from nothing but its step; each process takes its part inside every global
+random generator, so a run resumes exactly from nothing but its step; each process takes its part of every global
 batch, so the order does not depend on the number of processes either.
 """
 
@@ -104,9 +104,11 @@ def train_batches(
         .random_map(augment)
         .map(preparation.finish)
     )
-    mine = records[process_index::process_count]
+    # A global batch is its processes' parts end to end, whatever their number: so are its rows on their devices, which
+    # accumulation, normalisation in groups and dropout go by.
     # Nothing remains of an endless stream; saying so keeps Grain from counting its batches, which overflows.
-    batches = mine.batch(batch_size // process_count, drop_remainder=True, batch_fn=_stack)
+    parts = records.batch(batch_size // process_count, drop_remainder=True, batch_fn=_stack)
+    batches = parts[process_index::process_count]
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
     return iter(batches[start_step:].to_iter_dataset(options))
 

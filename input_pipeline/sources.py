@@ -155,6 +155,8 @@ def _open(spec: Spec, positive: Meaning, seed: int, faults: Faults | None) -> So
     if spec.name == "bokeh":
         if spec.source == "bokeh":
             raise DataError("bokeh composites from a SOD source; source is folder, scenes or a TFDS name")
+        if len(spec.radius) != 2:
+            raise DataError(f"the radius of bokeh is {spec.radius}; it is a range, of two numbers")
         subjects = _open(replace(spec, name=spec.source), "salient", seed, faults)
         try:
             return Bokeh(subjects, seed=seed, radius=tuple(spec.radius))

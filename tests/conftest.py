@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-# One folder for this session and the commands that it starts, so that every program is compiled once.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="afiu-tests-xla-"))
+# One folder for this session and the commands that it starts, so that every program is compiled once. The process
+# that made it removes it at its end; pytest's workers find it in their environment.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    programs = tempfile.TemporaryDirectory(prefix="afiu-tests-xla-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 # Commands import JAX again and again, which takes twice as long where a container forbids to keep its bytecode.

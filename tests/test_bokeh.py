@@ -14,6 +14,7 @@ from input_pipeline.bokeh import SHARES, Bokeh
 from input_pipeline.records import DataError
 from input_pipeline.scenes import Scenes
 from input_pipeline.sharpness import region_sharpness
+from input_pipeline.sources import Spec, open_source
 
 PHOTOS = Path(__file__).parents[2] / "shared/data/msra10k/val"
 RED, GREY = (230, 20, 20), (128, 128, 128)
@@ -81,6 +82,11 @@ def test_a_record_has_the_photo_s_size_and_a_binary_mask():
 def test_masks_of_anything_but_salient_objects_are_refused():
     with pytest.raises(DataError, match="'blur'"):
         Bokeh(Scenes("blur"))
+
+
+def test_a_configurations_radius_that_is_no_range_is_refused_in_one_line():
+    with pytest.raises(DataError, match=r"the radius of bokeh is \[0.01\]; it is a range, of two numbers"):
+        open_source(Spec("bokeh", source="scenes", radius=[0.01]), "blur")
 
 
 @pytest.mark.parametrize(

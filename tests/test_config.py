@@ -3,6 +3,7 @@
 import pytest
 
 from afiu_jax.errors import UserError
+from afiu_jax.networks import network_options
 from afiu_jax.training.config import base_config, differences, load_config, resolve
 
 
@@ -30,6 +31,20 @@ def test_variants_are_small(name, variant):
     assert config["data"]["train"]["name"] in ("folder", "bokeh", "scenes")
 
 
+def test_where_the_learning_rate_depends_on_it_the_length_of_a_run_stays():
+    old, new = (resolve(load_config("zoo/minet_res50")) for _ in range(2))
+    new["train"]["num_steps"] = 999
+    assert differences(old, new) == ["train.num_steps: None -> 999"]
+
+
+def test_a_run_of_before_an_option_had_its_default():
+    old, new = (resolve(load_config("sod")) for _ in range(2))
+    del old["model"]["options"]["rsu_mid"], old["train"]["remat"]
+    assert differences(old, new) == []
+    new["model"]["options"]["rsu_mid"] = 3
+    assert differences(old, new) == [f"model.options.rsu_mid: {network_options('afiu')['rsu_mid']} -> 3"]
+
+
 def test_unknown_variant_and_configuration():
     with pytest.raises(UserError, match=r"no variant 'tiny'.*small"):
         load_config("sod", "tiny")
@@ -54,6 +69,7 @@ def test_unknown_variant_and_configuration():
         ("train.num_steps", -3, "train.num_steps is -3"),
         ("train.learning_rate", -1.0, "not negative"),
         ("data.vertical_flip", 1.5, "must lie in 0…1"),
+        ("train.beta2", 1.0, "train.beta2 is 1.0; it must be at least 0 and less than 1"),
     ],
 )
 def test_wrong_values_are_named(key, value, message):

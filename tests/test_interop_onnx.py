@@ -162,7 +162,7 @@ def test_the_file_of_another_network_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no file"):
         load_torch_checkpoint(small, tmp_path / "none.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UserError, match=r"pip install afiu-jax\[export\]"):
+    with pytest.raises(UserError, match=r"uv sync --extra export, or pip install onnx"):
         load_torch_checkpoint(small, FILE)
 
 

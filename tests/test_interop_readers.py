@@ -63,7 +63,7 @@ def test_other_files_are_refused(tmp_path):
 def test_without_pytorch_a_pth_file_is_not_touched(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "a.pth").write_bytes(pickle.dumps(Malicious(tmp_path / "trace")))
-    assert "pip install afiu-jax[torch]" in refusal(tmp_path / "a.pth")
+    assert "uv sync --extra torch, or pip install torch" in refusal(tmp_path / "a.pth")
     assert not (tmp_path / "trace").exists()
 
 

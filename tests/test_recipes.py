@@ -91,6 +91,8 @@ def test_schedules_change_once_an_epoch():
     poly = learning_rate(config_of("minet_res50"), steps_per_epoch=10)
     for step, epoch in ((0, 0), (9, 0), (10, 1), (255, 25), (499, 49)):
         assert poly(step) == pytest.approx(1e-3 * (1 - epoch / 50) ** 0.9, rel=1e-6), step
+    short = learning_rate(config_of("minet_res50", num_steps=40), steps_per_epoch=10)
+    assert [float(short(step)) for step in (0, 39)] == pytest.approx([1e-3, 1e-3 * 0.025**0.9], rel=1e-4)
     step = learning_rate(config_of("sun"), steps_per_epoch=10)
     for count, rate in ((0, 5e-5), (799, 5e-5), (801, 5e-6), (901, 5e-7)):
         assert step(count) == pytest.approx(rate, rel=1e-5), count

@@ -160,7 +160,7 @@ def test_a_panorama_is_shown_small_and_saved_whole(predictor, tmp_path):
 
 def test_without_gradio_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(command, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs gradio: pip install 'afiu-jax\[web\]'"):
+    with pytest.raises(UserError, match=r"needs gradio: uv sync --extra web, or pip install gradio"):
         command.serve("127.0.0.1", 0, None, **LIMITS)
 
 

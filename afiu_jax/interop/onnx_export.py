@@ -20,7 +20,7 @@ from afiu_jax.interop.exported import metadata_of, preprocessing_text
 if TYPE_CHECKING:
     from afiu_jax.export import Exportable
 
-MISSING = "needs packages that are not installed ({}): pip install 'afiu-jax[export]', or uv sync --extra export"
+MISSING = "needs packages that are not installed ({}): uv sync --extra export; docs/weights.md has pip's commands"
 
 OPSET = 20
 

@@ -87,7 +87,9 @@ def _load(path: Path):
     try:
         import onnx
     except ImportError as error:
-        raise UserError(f"reading {path} takes the onnx package: pip install afiu-jax[export]") from error
+        raise UserError(
+            f"reading {path} takes the onnx package: uv sync --extra export, or pip install onnx"
+        ) from error
     if not path.is_file():
         raise UserError(f"no file {path}")
     graph = onnx.load(path).graph

@@ -95,7 +95,8 @@ def _read_torch(path: Path) -> object:
         import torch
     except ImportError as error:
         raise UserError(
-            f"reading {path} takes PyTorch: pip install afiu-jax[torch]; a .safetensors file takes nothing more"
+            f"reading {path} takes PyTorch: uv sync --extra torch, or pip install torch; a .safetensors file takes "
+            "nothing more"
         ) from error
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickles that it is about to refuse

@@ -55,7 +55,7 @@ def write(exportable: "Exportable", path: Path) -> str:
     except ImportError as error:
         raise UserError(
             f"--format stablehlo needs a package that is not installed ({error.name}): "
-            "pip install 'afiu-jax[export]', or uv sync --extra export"
+            "uv sync --extra export, or pip install flatbuffers"
         ) from None
     metadata = metadata_of(exportable.saved.config)
     metadata |= {

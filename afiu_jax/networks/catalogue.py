@@ -22,9 +22,12 @@ def networks_table() -> Group:
         model = abstract_model(name)
         side = min(network.sizes.nearest(_SIDE), key=lambda side: abs(side - _SIDE))
         cost = f"{multiply_adds(model, side) / 1e9:.1f}" + (f" at {side}" if side != _SIDE else "")
-        published, sizes = PUBLISHED[name], str(network.sizes).removeprefix("heights and widths ")
-        networks.add_row(name, f"{published.title}, {published.paper}", f"{count_parameters(model):,}", cost, sizes)
-        weights.add_row(name, published.weights)
+        sizes = str(network.sizes).removeprefix("heights and widths ")
+        published = PUBLISHED.get(name)  # None for a network that somebody added
+        source = f"{published.title}, {published.paper}" if published else ""
+        networks.add_row(name, source, f"{count_parameters(model):,}", cost, sizes)
+        if published:
+            weights.add_row(name, published.weights)
     networks.caption = (
         f"parameters: trainable ones. GFLOPs: convolutions and matrix products for one image of {_SIDE}×{_SIDE}; "
         "a multiplication with its addition counts once, as papers on salient objects count (GMACs)."

@@ -26,7 +26,7 @@ def serve(host: str, port: int, weights: str | None, *, max_megabytes: int, max_
         UserError: gradio is missing, the address cannot be listened on, or the weights cannot be read.
     """
     if find_spec("gradio") is None:
-        raise UserError("afiu serve needs gradio: pip install 'afiu-jax[web]', or uv sync --extra web")
+        raise UserError("afiu serve needs gradio: uv sync --extra web, or pip install gradio")
     port = _free_port(host, port)
     chosen = weights or DEFAULTS["dbd"]
     console = open_console()

@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from afiu_jax.errors import UserError
 from afiu_jax.report.runs import Run
 from afiu_jax.scoring import Scored
 from afiu_jax.study.generated import identity
 from afiu_jax.study.grid import Grid, Job
-from afiu_jax.training.checkpoint import has_checkpoints
+from afiu_jax.training.checkpoint import has_scores
 from afiu_jax.training.config import num_steps
 from afiu_jax.training.logging import read_metrics, write_json
 from input_pipeline.sources import Spec
@@ -84,9 +85,12 @@ def read_cell(grid: Grid, job: Job) -> Cell:
 
 
 def is_trained(workdir: Path) -> bool:
-    """Whether a run has the checkpoint of its last step."""
+    """Whether a run has the checkpoint of its last step, validated; if it is damaged, the run writes it again."""
     config = read_json(workdir / "config.json")
-    return bool(config) and has_checkpoints(workdir, num_steps(config))
+    try:
+        return bool(config) and has_scores(workdir, num_steps(config))
+    except UserError:
+        return False
 
 
 def unscored(workdir: Path, tests: Iterable[str]) -> list[str]:

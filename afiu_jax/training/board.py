@@ -1,4 +1,4 @@
-"""The files that TensorBoard reads, written at once.
+"""The files that TensorBoard reads, on disk whenever ``flush`` was called.
 
 tensorboardX's own ``SummaryWriter`` leaves the writing to a thread. When that fails, on a full disk, the run would not
 hear of it, and would wait for the thread for ever once its queue is full.
@@ -38,6 +38,10 @@ class Board:
     def picture(self, name: str, pixels: UInt8[np.ndarray, "h w 3"], step: int) -> None:
         """Adds a picture."""
         self._add(summary.image(name, pixels, dataformats="HWC"), step)
+
+    def flush(self) -> None:
+        """Brings to disk what was added."""
+        self._file.flush()
 
     def close(self) -> None:
         """Flushes to disk."""

@@ -10,9 +10,11 @@
 ==============  ============================================================================================
 
 The last checkpoints are kept, and the best by validation MAE. ``checksums.json`` beside the items is written last.
+A checkpoint that one with scores replaces, of the same step, lies in ``WORKDIR/replaced`` until the new one is whole.
 """
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +22,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from afiu_jax.errors import UserError
@@ -62,6 +65,8 @@ class Checkpoints:
             best_mode="min",
             cleanup_tmp_directories=True,
         )
+        self._replaced = workdir.absolute() / "replaced"
+        self._by_first(lambda: _put_back(self._replaced, _folder(workdir)))
         # Orbax wants an absolute path.
         self._manager = ocp.CheckpointManager(_folder(workdir).absolute(), options=options)
         self._unsealed: int | None = None  # the step that is being written, which has no checksums yet
@@ -77,10 +82,12 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
+        # Forgotten first: if the writing failed there is nothing to seal, and Orbax says so only once.
+        step, self._unsealed = self._unsealed, None
         self._manager.wait_until_finished()
-        if self._unsealed is not None:
-            seal(Path(self._manager.directory) / str(self._unsealed))
-            self._unsealed = None
+        if step is not None:
+            seal(Path(self._manager.directory) / str(step))
+            shutil.rmtree(self._replaced, ignore_errors=True)
 
     @property
     def latest_step(self) -> int | None:
@@ -89,8 +96,7 @@ class Checkpoints:
 
     def has_scores(self, step: int) -> bool:
         """Whether there is a checkpoint of this step whose network was validated."""
-        folder = Path(self._manager.directory) / str(step)
-        return _is_step(folder) and _meta(folder)["scores"] is not None
+        return has_scores(Path(self._manager.directory).parent, step)
 
     def save(self, state: TrainState, config: Resolved, scores: dict[str, float] | None) -> None:
         """Starts writing a checkpoint; a step that is already there without scores is replaced by one that has them.
@@ -105,7 +111,8 @@ class Checkpoints:
         if step in self._manager.all_steps():
             if scores is None or self.has_scores(step):
                 return
-            self._manager.delete(step)
+            self._by_first(lambda: _set_aside(Path(self._manager.directory) / str(step), self._replaced))
+            self._manager.reload()
         model = {"params": flatten(state.params), "batch_stats": flatten(state.batch_stats)}
         meta = {"config": config, "scores": scores, "versions": {name: version(name) for name in _PACKAGES}}
         items = ocp.args.Composite(
@@ -140,6 +147,14 @@ class Checkpoints:
             return state, position, lines
         raise next(iter(damaged.values()))
 
+    @staticmethod
+    def _by_first(act: Callable[[], None]) -> None:
+        """Lets one process change files, and the others wait until it has."""
+        if jax.process_index() == 0:
+            act()
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints")
+
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, int]:
         model = {"params": flatten(like.params), "batch_stats": flatten(like.batch_stats)}
         optimizer = {"step": like.step, **flatten(like.opt_state)}
@@ -173,7 +188,7 @@ def find_checkpoint(path: str | Path) -> Path:
     if not steps:
         there = "it has no checkpoints" if path.is_dir() else "there is no such folder"
         raise UserError(f"no checkpoint in {path} ({there}): name a run's work directory or one checkpoints/<step>")
-    scored = [(scores["mae"], step) for step in steps if (scores := _meta(folder / str(step))["scores"])]
+    scored = [(scores["mae"], step) for step in steps if (scores := _scores(folder / str(step)))]
     return folder / str(min(scored)[1] if scored else steps[-1])
 
 
@@ -182,9 +197,18 @@ def whole_steps(workdir: Path) -> list[int]:
     return sorted(int(path.name) for path in _folder(workdir).glob("*") if _is_step(path))
 
 
-def has_checkpoints(workdir: Path, step: int | None = None) -> bool:
-    """Whether a work directory has a whole checkpoint, from which its run would resume; one of that step, if given."""
-    return any(_is_step(path) for path in _folder(workdir).glob("*" if step is None else str(step)))
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether a work directory has a whole checkpoint, from which its run would resume."""
+    return any(_is_step(path) for path in _folder(workdir).glob("*"))
+
+
+def has_scores(workdir: Path, step: int) -> bool:
+    """Whether there is a checkpoint of this step whose network was validated.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return bool(_scores(_folder(workdir) / str(step)))
 
 
 def load_model(path: str | Path) -> SavedModel:
@@ -226,6 +250,19 @@ def _reading(step_folder: Path, *items: str) -> Iterator[None]:
         ) from error
 
 
+def _set_aside(step_folder: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    step_folder.rename(folder / step_folder.name)
+
+
+def _put_back(folder: Path, checkpoints: Path) -> None:
+    """After a process that ended while it replaced a checkpoint: the old one counts unless the new one is whole."""
+    for old in sorted(folder.glob("*")):
+        if not _is_step(checkpoints / old.name):
+            old.rename(checkpoints / old.name)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _move_away(step_folder: Path) -> Path:
     """Moves a damaged checkpoint out of the way of the run."""
     folder = step_folder.parents[1] / "damaged"
@@ -241,11 +278,22 @@ _KEYS = {"task", "model", "data"}
 
 
 def _is_step(path: Path) -> bool:
-    return path.name.isdigit() and (path / "model").is_dir() and (path / "meta").is_dir()
+    """Whether a folder is a checkpoint that was written to its end; one that is being deleted loses its files first."""
+    return path.name.isdigit() and (path / "model" / "_METADATA").is_file() and (path / "meta" / "metadata").is_file()
 
 
 def _folder(workdir: Path) -> Path:
     return workdir / "checkpoints"
+
+
+def _scores(step_folder: Path) -> dict[str, float] | None:
+    """The validation scores of a checkpoint; None if it has none, or is not there (any more)."""
+    try:
+        return _meta(step_folder)["scores"] if _is_step(step_folder) else None
+    except UserError:
+        if _is_step(step_folder):
+            raise
+        return None  # a run that is at work has deleted it meanwhile
 
 
 def _meta(step_folder: Path) -> dict:

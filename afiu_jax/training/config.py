@@ -22,9 +22,11 @@ from input_pipeline.bokeh import RADIUS
 Resolved = dict
 """A resolved configuration: nested dictionaries of numbers, strings, lists and None."""
 
+_LENGTH = ("train.num_steps", "train.num_epochs")
+
 MAY_CHANGE = (
-    *("train.num_steps", "train.num_epochs", "train.statistics_batches", "train.nonfinite"),
-    *("train.remat", "train.deterministic", "train.layouts"),
+    *_LENGTH,
+    *("train.statistics_batches", "train.nonfinite", "train.remat", "train.deterministic", "train.layouts"),
     *("eval.", "logging.", "checkpoint.", "data.workers", "data.test."),
 )
 """What may differ when a run resumes: prefixes of keys. Paths of data may, too: they name the same data elsewhere."""
@@ -142,7 +144,8 @@ def resolve(config: ConfigDict) -> Resolved:
 def differences(old: Resolved, new: Resolved, may_change: tuple[str, ...] = MAY_CHANGE) -> list[str]:
     """Keys in which two configurations differ although they may not: ``key: old -> new``.
 
-    What a run of an earlier version does not have yet has its default.
+    What a run of an earlier version does not have yet has its default. The length of a run may not change where the
+    learning rate depends on it (``poly``).
 
     Args:
         old: a run's.
@@ -150,8 +153,12 @@ def differences(old: Resolved, new: Resolved, may_change: tuple[str, ...] = MAY_
         may_change: prefixes of keys that may differ; by default, those that may when a run resumes. Paths of data may,
             too.
     """
-    defaults = dict(_flatten(_plain(base_config().to_dict())))
-    old, new = dict(_flatten(old)), dict(_flatten(new))
+    defaults = _plain(base_config().to_dict())
+    if (network := old["model"]["name"]) in NETWORKS:
+        defaults["model"]["options"] = _plain(network_options(network))
+    if old["train"].get("schedule") == "poly":
+        may_change = tuple(key for key in may_change if key not in _LENGTH)
+    defaults, old, new = (dict(_flatten(config)) for config in (defaults, old, new))
     before = lambda key: old.get(key, defaults.get(key))  # noqa: E731
     free = lambda key: key.startswith(may_change) or (key.startswith("data.") and key.endswith(".path"))  # noqa: E731
     return [
@@ -255,10 +262,13 @@ def _check_numbers(data: dict) -> None:
             raise UserError(f"{key} is {flat[key]}; it must be a number that is not negative")
     for key in (
         *("data.vertical_flip", "data.horizontal_flip", "data.color_jitter"),
-        *("train.beta1", "train.beta2", "train.momentum", "train.layerwise_decay"),
+        *("train.momentum", "train.layerwise_decay"),
     ):
         if not 0 <= flat[key] <= 1:
             raise UserError(f"{key} is {flat[key]}; it must lie in 0…1")
+    for key in ("train.beta1", "train.beta2"):
+        if not 0 <= flat[key] < 1:
+            raise UserError(f"{key} is {flat[key]}; it must be at least 0 and less than 1")
     size, parts, groups = (flat[f"train.{key}"] for key in ("batch_size", "accumulate", "norm_groups"))
     if size % (parts * groups):
         raise UserError(

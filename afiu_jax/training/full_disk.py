@@ -1,6 +1,7 @@
 """A full disk, said in one line: it can show while a checkpoint is written, a line of the log, or when files close."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from afiu_jax.errors import UserError
 from afiu_jax.training.checkpoint import whole_steps
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_TEXTS = tuple(map(os.strerror, _FULL))
 
 
 @contextmanager
@@ -33,7 +35,7 @@ def naming_full_disk(workdir: Path) -> Iterator[None]:
 def _is_of_full_disk(error: BaseException | None) -> bool:
     """Whether an error, or one behind it, is of a full disk. TensorStore, below Orbax, says so in its text alone."""
     while error is not None:
-        if getattr(error, "errno", None) in _FULL or "No space left on device" in str(error):
+        if getattr(error, "errno", None) in _FULL or any(text in str(error) for text in _TEXTS):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -30,6 +30,8 @@ def join_hosts(coordinator: str | None, processes: int | None, process: int | No
     """
     if coordinator is None and processes is None and process is None:
         return
+    # It would take SIGTERM for itself, where a run saves its state and stops.
+    jax.config.update("jax_enable_preemption_service", False)
     automatic = coordinator == "auto" and processes is None and process is None
     if not automatic:
         if None in (coordinator, processes, process) or coordinator == "auto":

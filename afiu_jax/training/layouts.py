@@ -29,7 +29,8 @@ def in_own_layouts(step: Callable) -> Callable:
         if compiled is None:
             shapes = jax.tree.map(_without_layout, (state, *batch))
             compiled = step.lower(*shapes).compile()
-            state = jax.device_put(state, compiled.input_formats[0][0])
+            # Given away, as every later state is: else the caller's reference keeps it beside the new one.
+            state = jax.device_put(state, compiled.input_formats[0][0], donate=True)
         return compiled(state, *batch)
 
     return call

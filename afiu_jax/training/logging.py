@@ -21,12 +21,13 @@ class MetricsLog:
     Args:
         workdir: the run's folder.
         start_step: the restored step; 0 begins anew.
+        unvalidated: whether that step's scores are still to come; a process that was killed may have logged some.
         tensorboard: whether ``WORKDIR/tensorboard`` is written, too.
     """
 
-    def __init__(self, workdir: Path, start_step: int, tensorboard: bool):
+    def __init__(self, workdir: Path, start_step: int, tensorboard: bool, unvalidated: bool = False):
         path = workdir / "metrics.jsonl"
-        _cut(path, start_step)
+        _cut(path, start_step, unvalidated)
         self._file = path.open("a", encoding="utf-8")
         self._board = Board(workdir / "tensorboard", start_step) if tensorboard else None
 
@@ -37,6 +38,7 @@ class MetricsLog:
         if self._board:
             for name, value in values.items():
                 self._board.scalar(name, value, step)
+            self._board.flush()
 
     def event(self, step: int, **values: str | list[str]) -> None:
         """Writes one line on something that happened, at once; TensorBoard has no place for it."""
@@ -47,6 +49,7 @@ class MetricsLog:
         """Shows a picture in TensorBoard."""
         if self._board:
             self._board.picture("validation", picture, step)
+            self._board.flush()
 
     def close(self) -> None:
         """Flushes to disk."""
@@ -93,8 +96,10 @@ def _parse(text: str) -> dict | None:
         return None
 
 
-def _cut(path: Path, last_step: int) -> None:
+def _cut(path: Path, last_step: int, unvalidated: bool) -> None:
     kept = [line for line in read_metrics(path.parent) if line["step"] <= last_step]
+    if unvalidated:
+        kept = [line for line in kept if line["step"] < last_step or "val_mae" not in line]
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
     temporary.replace(path)

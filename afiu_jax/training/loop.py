@@ -112,7 +112,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             state = jax.device_put(create_state(model, optimizer), replicated())
             in_use = graph_of(model, training=False)
             del model, start, backbone  # the model's arrays are the state's now, and a step gives their memory away
-            statistics = Statistics(abstract_model(name, **options), frozen)
+            statistics = Statistics(abstract_model(name, **options), frozen, config["train"]["deterministic"])
             position = 0
             if checkpoints.latest_step is not None:
                 state, position, damaged = checkpoints.restore(state)
@@ -123,13 +123,15 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             first = [next(batches)] if position < steps else []  # wrong data is told before the compiler is done
         if config["train"]["layouts"]:
             train_step = in_own_layouts(train_step)
-        if position >= steps and not validation_is_due(config, checkpoints, position, steps):
+        is_due = validation_is_due(config, checkpoints, position, steps)
+        if position >= steps and not is_due:
             console.print(f"nothing to do: {workdir} is at step {position} of {steps}")
             return Outcome(position, steps, None, None)
         if is_first():
             write_json(workdir / "config.json", config)
-        validation = Validation(val, config, make_predict_step(in_use))
-        log = MetricsLog(workdir, position, config["logging"]["tensorboard"]) if is_first() else SilentLog()
+        deterministic = config["train"]["deterministic"]
+        validation = Validation(val, config, make_predict_step(in_use, deterministic=deterministic))
+        log = MetricsLog(workdir, position, config["logging"]["tensorboard"], is_due) if is_first() else SilentLog()
         try:
             renew = _renewal(statistics, train, config)
             run = Run(config, console, train_step, renew, validation, checkpoints, log, steps)

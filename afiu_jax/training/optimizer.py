@@ -44,15 +44,18 @@ def create_optimizer(config: Resolved, steps_per_epoch: int = 1) -> optax.Gradie
 
 
 def learning_rate(config: Resolved, steps_per_epoch: int) -> float | optax.Schedule:
-    """``train.learning_rate``, or a function of the step that changes it once an epoch.
+    """``train.learning_rate``, or a function of the step.
 
-    ``poly``: times ``(1 - epoch / train.num_epochs) ** 0.9`` (MINet); ``step``: times 0.1 at each of
+    ``poly``: times ``(1 - epoch / train.num_epochs) ** 0.9``, once an epoch (MINet); if ``train.num_steps`` says how
+    long the run is, times ``(1 - step / train.num_steps) ** 0.9``. ``step``: times 0.1 at each of
     ``train.milestones``, in epochs (CPD, SUN).
     """
     train = config["train"]
-    rate, epochs = train["learning_rate"], train["num_epochs"]
+    rate = train["learning_rate"]
     if train["schedule"] == "poly":
-        return lambda step: rate * jnp.maximum(1 - (step // steps_per_epoch) / epochs, 0) ** 0.9
+        if steps := train["num_steps"]:
+            return lambda step: rate * jnp.maximum(1 - step / steps, 0) ** 0.9
+        return lambda step: rate * jnp.maximum(1 - (step // steps_per_epoch) / train["num_epochs"], 0) ** 0.9
     if train["schedule"] == "step":
         boundaries = {epoch * steps_per_epoch: 0.1 for epoch in train["milestones"]}
         return optax.piecewise_constant_schedule(rate, boundaries)

@@ -2,7 +2,8 @@
 
 A signal is answered within seconds whatever the run is doing. Before its first step there is nothing to save, and the
 process ends. During a validation, the step is saved without scores, and the run that resumes there validates it first,
-so that it ends as if nobody had stopped it.
+so that it ends as if nobody had stopped it. Several processes must stop together: they finish a validation, and
+answer at the next step that is logged.
 """
 
 from collections.abc import Callable, Iterable, Iterator

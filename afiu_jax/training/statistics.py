@@ -19,6 +19,7 @@ from afiu_jax.dropout import dropout_key
 from afiu_jax.moments import pool
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 from afiu_jax.training.state import TrainState, flatten, train_mode, unflatten
+from afiu_jax.training.step import DETERMINISTIC
 
 
 class Statistics:
@@ -27,16 +28,17 @@ class Statistics:
     Args:
         model: the network; may be without arrays, and is set for training.
         frozen: what keeps its statistics.
+        deterministic: as of ``make_train_step``.
     """
 
-    def __init__(self, model: nnx.Module, frozen: Frozen = nothing_frozen):
+    def __init__(self, model: nnx.Module, frozen: Frozen = nothing_frozen, deterministic: bool = False):
         train_mode(model, frozen)
         for _, module in nnx.iter_modules(model):
             if isinstance(module, BatchNorm):
                 module.momentum = 0.0  # what a normalisation then keeps is the last batch's statistics
         graph = nnx.graphdef(model)
 
-        @jax.jit
+        @partial(jax.jit, compiler_options=DETERMINISTIC if deterministic else None)
         def of_batch(state: TrainState, images: Float[Array, "b h w 3"]) -> nnx.State:
             network = nnx.merge(graph, state.params, state.batch_stats, copy=True)
             with dropout_key(jax.random.key(0)):

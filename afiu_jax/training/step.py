@@ -101,7 +101,7 @@ def make_train_step(
     @partial(
         jax.jit,
         donate_argnums=0,
-        compiler_options=_TRAIN_OPTIONS.get(platform, {}) | (_DETERMINISTIC if deterministic else {}),
+        compiler_options=_TRAIN_OPTIONS.get(platform, {}) | (DETERMINISTIC if deterministic else {}),
         **(OWN_LAYOUTS if layouts else {}),
     )
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
@@ -144,7 +144,8 @@ def _norm_on_cpu(gradients: nnx.State) -> Float[Array, ""]:
 _LARGE = 2**16
 """Numbers from which an array is summed by itself; smaller ones are copied to be summed together."""
 
-_DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
+DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
+"""Compiler's options for programs of a run that is to have the same bits every time."""
 
 _BARRIERS_STAY = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 """A CPU's compiler would drop barriers before it fuses operations, and so fuse across them."""
@@ -177,14 +178,19 @@ _AT_ONCE = 2
 maps leave its cache: a sixth more time for eight. One after the other, as odd numbers go, each reads the weights."""
 
 
-def make_predict_step(graph: nnx.GraphDef, *, inverted: bool = False) -> Callable[..., Maps]:
+def make_predict_step(
+    graph: nnx.GraphDef, *, inverted: bool = False, deterministic: bool = False
+) -> Callable[..., Maps]:
     """``(*state, images) -> maps`` in 0…1 at the images' size; 1 minus them if ``inverted``.
 
     The state is that of ``graph``: weights, batch statistics, and filtered kernels if it expects them.
+    ``deterministic`` is as of ``make_train_step``.
     """
     in_parts = jax.default_backend() == "cpu" and jax.device_count() == 1
 
-    @partial(jax.jit, compiler_options=_PREDICT_OPTIONS.get(jax.default_backend()))
+    options = _PREDICT_OPTIONS.get(jax.default_backend(), {}) | (DETERMINISTIC if deterministic else {})
+
+    @partial(jax.jit, compiler_options=options or None)
     def predict_step(*state_and_images: nnx.State | Images) -> Maps:
         *state, images = state_and_images
 

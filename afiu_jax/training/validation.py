@@ -31,7 +31,7 @@ class Validation:
     def scores(self, state: TrainState, watched: Callable[[Iterable], Iterator] = iter) -> dict[str, float]:
         """``mae`` and ``max_f`` over all of the data, whose batches are read through ``watched``."""
         self.skipped = []
-        return score_batches(partial(self._maps, state), watched(self._batches()))
+        return score_batches(partial(self._maps, state), map(self._noted, watched(self._batches())))
 
     def panel(self, state: TrainState) -> UInt8[np.ndarray, "h w 3"]:
         """Image, mask and map side by side, one row for each of the first records."""
@@ -50,6 +50,8 @@ class Validation:
 
     def _batches(self) -> Iterator[Batch]:
         size, workers = self.config["eval"]["batch_size"], self.config["data"]["workers"]
-        for batch in eval_batches(self.source, self.preparation, batch_size=size, workers=workers):
-            self.skipped += batch["skipped"]
-            yield batch
+        return eval_batches(self.source, self.preparation, batch_size=size, workers=workers)
+
+    def _noted(self, batch: Batch) -> Batch:
+        self.skipped += batch["skipped"]
+        return batch

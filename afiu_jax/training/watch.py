@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -18,7 +19,8 @@ MOST_IN_A_ROW = 50
 class Watch:
     """Looks at the report of every step, and at the records that its batch lacks.
 
-    With ``train.nonfinite = skip``, the step itself has left its state as it was (see ``make_train_step``).
+    With ``train.nonfinite = skip``, the step itself has left its state as it was (see ``make_train_step``). A run of
+    several processes names records and reasons of the first one's part alone.
 
     Args:
         config: of the run.
@@ -59,7 +61,8 @@ class Watch:
             self._in_a_row = 0
             return True
         self._in_a_row += 1
-        found = f"the {what} of step {step} is {values[what]} on records {', '.join(ids)}"
+        own = " of the first process's part" if jax.process_count() > 1 else ""
+        found = f"the {what} of step {step} is {values[what]} on records {', '.join(ids)}{own}"
         if not self._skip or self._in_a_row == MOST_IN_A_ROW:
             kept = self._checkpoints.latest_step
             saved = f"the checkpoint of step {kept} is kept" if kept is not None else "no checkpoint was written yet"

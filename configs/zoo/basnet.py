@@ -1,7 +1,7 @@
 """BASNet (Qin et al., CVPR 2019) on DUTS-TR, then on the 604 photos of CUHK.
 
     python train.py --config configs/zoo/basnet.py                            # SOD, as published
-    python train.py --config configs/zoo/basnet.py:dbd --init_from runs/basnet   # DBD, the paper's transfer
+    python train.py --config configs/zoo/basnet.py:dbd --init_from runs/zoo/basnet   # DBD, the paper's transfer
 
 Recipe (its basnet_train.py): 256 px cropped to 224 at random, image divided by its maximum, cross-entropy, structural
 similarity and overlap of eight outputs, Adam 1e-3, batch 8, ResNet-34 of ImageNet (``model.backbone_weights``).

@@ -1,7 +1,7 @@
 """CPD on ResNet-50 (Wu et al., CVPR 2019) on DUTS-TR, then on the 604 photos of CUHK.
 
     python train.py --config configs/zoo/cpd_res50.py                            # SOD, as published
-    python train.py --config configs/zoo/cpd_res50.py:dbd --init_from runs/cpd_res50   # DBD, the paper's transfer
+    python train.py --config configs/zoo/cpd_res50.py:dbd --init_from runs/zoo/cpd_res50   # DBD, the paper's transfer
 
 Recipe (its train.py): 352 px, no augmentation, cross-entropy of both maps, Adam 1e-4, every entry of the gradient
 within 0.5, batch 10, 99 epochs, ResNet-50 of ImageNet.

@@ -1,7 +1,7 @@
 """MINet on ResNet-50 (Pang et al., CVPR 2020) on DUTS-TR, then on the 604 photos of CUHK.
 
     python train.py --config configs/zoo/minet_res50.py                            # SOD, as published
-    python train.py --config configs/zoo/minet_res50.py:dbd --init_from runs/minet_res50   # DBD, the paper's transfer
+    python train.py --config configs/zoo/minet_res50.py:dbd --init_from runs/zoo/minet_res50  # DBD, the paper's
 
 Recipe (its config.py): 320 px, horizontal flip, rotation by up to 10 degrees, colour jitter 0.1, cross-entropy and
 CEL, SGD 1e-3 with momentum 0.9, decay 5e-4, a learning rate that falls as (1 - epoch/50)^0.9, batch 4, ResNet-50 of

@@ -1,7 +1,7 @@
 """SRM (Wang et al., ICCV 2017) on DUTS-TR, then on the 604 photos of CUHK.
 
     python train.py --config configs/zoo/srm.py                            # SOD, as published
-    python train.py --config configs/zoo/srm.py:dbd --init_from runs/srm   # DBD, the paper's transfer
+    python train.py --config configs/zoo/srm.py:dbd --init_from runs/zoo/srm   # DBD, the paper's transfer
 
 Recipe (its solver.prototxt): 353 px, no augmentation, softmax loss of three maps summed over pixels, SGD 1e-10 with
 momentum 0.99, decay 5e-4, batch 1, 300,000 steps (its test takes the snapshot of 100,000).

@@ -1,7 +1,7 @@
 """U²-Net (Qin et al., Pattern Recognition 2020) on DUTS-TR, then on the 604 photos of CUHK.
 
     python train.py --config configs/zoo/u2net.py                            # SOD, as published
-    python train.py --config configs/zoo/u2net.py:dbd --init_from runs/u2net   # DBD, the paper's transfer
+    python train.py --config configs/zoo/u2net.py:dbd --init_from runs/zoo/u2net   # DBD, the paper's transfer
 
 Recipe (its u2net_train.py): 320 px cropped to 288 at random, vertical flip, image divided by its maximum, cross-
 entropy of seven outputs, Adam 1e-3, batch 12, about 600,000 steps.

@@ -42,8 +42,21 @@ BACKBONES = {
 
 
 def names_of(network: str) -> ModuleType:
-    """The file with the published names of a network, by its key in ``NETWORKS``."""
-    return import_module(f"{__name__}.{_FILES.get(network, network)}")
+    """The file with the published names of a network, by its key in ``NETWORKS``.
+
+    Raises:
+        UserError: there is none.
+    """
+    name = f"{__name__}.{_FILES.get(network, network)}"
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise UserError(
+            f"{network} has no published names, under which weights are read and written: "
+            f"add {name.replace('.', '/')}.py, as its folder's __init__.py says"
+        ) from None
 
 
 def network_name(model: nnx.Module) -> str:
