@@ -53,9 +53,9 @@ class Predictor:
         size: side of the square that photos are resized to, the one of the training unless told; ``native``: no
             resizing, photos longer than ``tiling.TILE`` in tiles.
         batch_size: pictures that go through the network at once.
-        shrink_first: photos longer than twice ``size`` are shrunk to that with antialiasing first. The plain resize
-            of the published loaders would alias them beyond recognition of what is sharp; on photos of the size of
-            the data sets it changes nothing.
+        shrink_first: photos longer than twice ``size`` are shrunk to that with antialiasing first, for networks whose
+            own preparation has none (``data.antialias``). The plain resize of the published loaders would alias them
+            beyond recognition of what is sharp; on photos of the size of the data sets it changes nothing.
 
     Attributes:
         path: what was read: the folder of a step, or a file.
@@ -89,7 +89,7 @@ class Predictor:
         self.size: Size = size or saved.config["data"]["image_size"]
         if self.size != "native":
             _require(self.sizes, self.size, name)
-        self._shrink_first = shrink_first
+        self._shrink_first = shrink_first and not saved.config["data"]["antialias"]
         enable_compilation_cache()
         params, batch_stats = filled_state(model, saved)
         graph, filtered = graph_in_use(model, params)

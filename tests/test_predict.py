@@ -158,6 +158,13 @@ def test_large_photos_are_smoothed_before_they_are_shrunk(predictor):
 # Native size
 
 
+def test_what_a_network_smooths_itself_is_smoothed_once(photo):
+    """As in ``afiu evaluate``, and as exported programs say that it is done."""
+    large = np.asarray(Image.fromarray(photo).resize((400, 300)))
+    once, found = Predictor("u2netp-dbd", size=SIZE), load("u2netp-dbd", size=SIZE)
+    np.testing.assert_array_equal(found.predict(large), once.predict(large))
+
+
 def test_native_maps_have_every_size_and_keep_their_order(photo, tmp_path):
     native = load("u2netp-sod", size="native", batch_size=2)
     photos = [photo, photo, photo, photo[:33, :47], photo]
