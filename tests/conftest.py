@@ -1,5 +1,6 @@
 """What the tests share: one cache of compiled programs, and a run so small that a step takes milliseconds."""
 
+import json
 import os
 import subprocess
 import sys
@@ -70,6 +71,14 @@ def run_command(*arguments: object, timeout: float = 300, cwd: Path = ROOT) -> s
     """Runs Python on the given arguments from the project's root, as a person would."""
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def pretend_checkpoint(workdir: Path, step: int, scores: dict[str, float] | None = None) -> None:
+    """Leaves behind as much of a checkpoint as tells that it was written to its end."""
+    folder = workdir / "checkpoints" / str(step)
+    for item, file, text in (("model", "_METADATA", "{}"), ("meta", "metadata", json.dumps({"scores": scores}))):
+        (folder / item).mkdir(parents=True)
+        (folder / item / file).write_text(text)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import sys
 
 import jax.numpy as jnp
 import pytest
+from conftest import pretend_checkpoint
 from flax import nnx
 
 from afiu_jax import workdir
@@ -131,9 +132,8 @@ def test_a_parent_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
     [OSError(errno.ENOSPC, "No space left on device"), ValueError("RESOURCE_EXHAUSTED: 'x': No space left on device")],
 )
 def test_a_full_disk_is_one_line_even_behind_another_error(tmp_path, error):
-    for step in ("4", "10"):
-        for item in ("model", "meta"):
-            (tmp_path / "checkpoints" / step / item).mkdir(parents=True)
+    for step in (4, 10):
+        pretend_checkpoint(tmp_path, step)
     said = r"no space left on the disk .*; the checkpoint of step 10 is whole: make room"
     with pytest.raises(UserError, match=said), naming_full_disk(tmp_path):
         raise RuntimeError("saving failed") from error

@@ -112,7 +112,6 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
             state = jax.device_put(create_state(model, optimizer), replicated())
             in_use = graph_of(model, training=False)
             del model, start, backbone  # the model's arrays are the state's now, and a step gives their memory away
-            statistics = Statistics(abstract_model(name, **options), frozen, config["train"]["deterministic"])
             position = 0
             if checkpoints.latest_step is not None:
                 state, position, damaged = checkpoints.restore(state)
@@ -133,7 +132,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
         validation = Validation(val, config, make_predict_step(in_use, deterministic=deterministic))
         log = MetricsLog(workdir, position, config["logging"]["tensorboard"], is_due) if is_first() else SilentLog()
         try:
-            renew = _renewal(statistics, train, config)
+            renew = _renewal(train, config)
             run = Run(config, console, train_step, renew, validation, checkpoints, log, steps)
             outcome = run(state, chain(first, batches), position)
             if is_first() and (found := write_summary(workdir, outcome.step, steps, left_out)):
@@ -189,13 +188,17 @@ def _open_data(config: Resolved, console: Console) -> tuple[list[Source], dict[s
     return sources, left_out
 
 
-def _renewal(statistics: Statistics, source: Source, config: Resolved) -> Callable[[TrainState, Watched], TrainState]:
+def _renewal(source: Source, config: Resolved) -> Callable[[TrainState, Watched], TrainState]:
     """Puts the statistics of ``train.statistics_batches`` training batches, always the same ones, into a state."""
-    count = config["train"]["statistics_batches"]
+    count, model = config["train"]["statistics_batches"], config["model"]
+    if not count:
+        return lambda state, watched: state
+    abstract = abstract_model(model["name"], **model["options"])
+    statistics = Statistics(abstract, frozen_part(config), config["train"]["deterministic"])
 
     def renew(state: TrainState, watched: Watched) -> TrainState:
         batches = islice(_train_batches(source, {**config, "seed": config["seed"] + 1}, 0), count)
-        return statistics(state, (on_devices(batch)[0] for batch in watched(batches))) if count else state
+        return statistics(state, (on_devices(batch)[0] for batch in watched(batches)))
 
     return renew
 
