@@ -81,6 +81,28 @@ def pretend_checkpoint(workdir: Path, step: int, scores: dict[str, float] | None
         (folder / item / file).write_text(text)
 
 
+@pytest.fixture
+def pocket(monkeypatch) -> None:
+    """The network of ``pocket.py`` is one of the networks."""
+    from pocket import add_pocket
+
+    add_pocket(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def pocket_run(tmp_path_factory) -> Path:
+    """Work directory of a finished run of the network of ``pocket.py``."""
+    from pocket import add_pocket, pocket_config
+
+    from afiu_jax.training.loop import train_and_evaluate
+
+    workdir = tmp_path_factory.mktemp("runs") / "pocket"
+    with pytest.MonkeyPatch.context() as patch:
+        add_pocket(patch)
+        train_and_evaluate(pocket_config(), workdir)
+    return workdir
+
+
 @pytest.fixture(scope="session")
 def sod_run(tmp_path_factory) -> Path:
     """Work directory of a finished tiny SOD run."""

@@ -1,4 +1,4 @@
-"""Prints the losses of twenty steps of a tiny network, as JSON: ``python curve.py [--winograd]``.
+"""Prints the losses of twenty steps of a tiny network, as JSON: ``python curve.py --network=afiu [--winograd]``.
 
 With ``--winograd``, all its 3×3 convolutions of stride 1 take the way of wide ones.
 
@@ -13,8 +13,10 @@ import sys
 from itertools import islice
 
 import jax
+import pytest
 from conftest import tiny_config
 from flax import nnx
+from pocket import add_pocket, pocket_config
 
 from afiu_jax import create_model, products
 from afiu_jax.losses import LOSSES
@@ -25,23 +27,24 @@ from afiu_jax.training.state import create_state, graph_of
 from afiu_jax.training.step import make_train_step
 from input_pipeline.sources import Spec, open_source
 
+CONFIGS = {"afiu": tiny_config, "pocket": pocket_config}
 STEPS, BATCH_SIZE, LEARNING_RATE = 20, 16, 1e-6
 
 
-def train() -> dict:
+def train(network: str) -> dict:
     """Losses of the weights before each step; how many programs were compiled for it; what of the state is not whole.
 
     Each device should hold the whole state.
     """
     config = loop.resolve(
-        tiny_config(
+        CONFIGS[network](
             train__batch_size=BATCH_SIZE,
             train__learning_rate=LEARNING_RATE,
             data__train__split="train[:32]",
         )
     )
     source = open_source(Spec(**config["data"]["train"]), "salient", seed=0)
-    model = create_model("afiu", rngs=nnx.Rngs(0), **config["model"]["options"])
+    model = create_model(network, rngs=nnx.Rngs(0), **config["model"]["options"])
     optimizer = create_optimizer(config)
     state = jax.device_put(create_state(model, optimizer), replicated())
     step = make_train_step(graph_of(model, training=True), LOSSES["bce"], optimizer)
@@ -63,4 +66,5 @@ def train() -> dict:
 if __name__ == "__main__":
     if "--winograd" in sys.argv:
         products._WIDE = products._LARGE = 1
-    print(json.dumps(train()))
+    add_pocket(pytest.MonkeyPatch())
+    print(json.dumps(train(sys.argv[1].removeprefix("--network="))))

@@ -7,6 +7,7 @@ import jax
 import pytest
 from conftest import tiny_config
 from flax import nnx
+from pocket import pocket_config
 
 from afiu_jax.errors import COMPILING, UserError
 from afiu_jax.losses import LOSSES
@@ -19,7 +20,7 @@ MADE = ("/jax/core/compile/jaxpr_to_mlir_module_duration", "/jax/core/compile/ba
 
 
 @pytest.mark.parametrize("flags", [{}, pytest.param({"train__layouts": True}, marks=pytest.mark.slow)], ids=str)
-def test_a_run_and_one_that_resumes_use_what_was_compiled_ahead(tmp_path, monkeypatch, flags):
+def test_a_run_and_one_that_resumes_use_what_was_compiled_ahead(pocket, tmp_path, monkeypatch, flags):
     traced, made = [], []
     loss = LOSSES["bce"]
 
@@ -35,14 +36,14 @@ def test_a_run_and_one_that_resumes_use_what_was_compiled_ahead(tmp_path, monkey
     jax.monitoring.register_event_duration_secs_listener(note)
     try:
         for steps in (1, 2):
-            loop.train_and_evaluate(tiny_config(train__num_steps=steps, loss__name="bce", **flags), tmp_path)
+            loop.train_and_evaluate(pocket_config(train__num_steps=steps, loss__name="bce", **flags), tmp_path)
             assert set(traced) == {COMPILING}
             assert made == [(event, COMPILING) for event in MADE] * steps
     finally:
         jax.monitoring.clear_event_listeners()
 
 
-def test_an_error_in_the_step_is_told_once(tmp_path, monkeypatch):
+def test_an_error_in_the_step_is_told_once(pocket, tmp_path, monkeypatch):
     def broken(*_):
         raise RuntimeError("no such loss")
 
@@ -50,7 +51,7 @@ def test_an_error_in_the_step_is_told_once(tmp_path, monkeypatch):
     monkeypatch.setattr(threading, "excepthook", told.append)
     monkeypatch.setitem(LOSSES, "bce", broken)
     with pytest.raises(RuntimeError, match="no such loss"):
-        loop.train_and_evaluate(tiny_config(train__num_steps=2, loss__name="bce"), tmp_path)
+        loop.train_and_evaluate(pocket_config(train__num_steps=2, loss__name="bce"), tmp_path)
     assert not told
 
 
@@ -84,6 +85,6 @@ def test_wrong_backbone_weights_are_refused_before_the_compiler_starts(tmp_path,
         loop.train_and_evaluate(config, tmp_path / "run")
 
 
-def test_a_run_that_is_done_compiles_nothing(sod_run, monkeypatch):
+def test_a_run_that_is_done_compiles_nothing(pocket, pocket_run, monkeypatch):
     monkeypatch.setattr(loop, "compiled_ahead", None)
-    assert loop.train_and_evaluate(tiny_config(), sod_run).step == 6
+    assert loop.train_and_evaluate(pocket_config(), pocket_run).step == 6

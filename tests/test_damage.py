@@ -4,14 +4,16 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import tiny_config
 from faults import cut, empty, flip
+from pocket import pocket_config
 from test_training import assert_same_run
 
 from afiu_jax.errors import UserError
 from afiu_jax.training.checkpoint import load_model, whole_steps
 from afiu_jax.training.checksums import NAME, damage, seal
 from afiu_jax.training.loop import train_and_evaluate
+
+pytestmark = pytest.mark.usefixtures("pocket")
 
 
 def remove(path):
@@ -23,13 +25,13 @@ def largest(folder):
 
 
 @pytest.fixture
-def copy(sod_run, tmp_path):
+def copy(pocket_run, tmp_path):
     """The run's folder, with its whole checkpoints of steps 4 and 6."""
-    return shutil.copytree(sod_run, tmp_path / "run")
+    return shutil.copytree(pocket_run, tmp_path / "run")
 
 
-def test_every_checkpoint_is_sealed(sod_run):
-    folders = [path for path in (sod_run / "checkpoints").iterdir() if path.name.isdigit()]
+def test_every_checkpoint_is_sealed(pocket_run):
+    folders = [path for path in (pocket_run / "checkpoints").iterdir() if path.name.isdigit()]
     assert len(folders) >= 2
     for folder in folders:
         assert (folder / NAME).exists()
@@ -55,7 +57,7 @@ def test_a_damaged_network_is_refused_where_it_is_asked_for(copy, tmp_path, faul
         load_model(folder)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="it is damaged"):
-        train_and_evaluate(tiny_config(), tmp_path / "new", str(folder))
+        train_and_evaluate(pocket_config(), tmp_path / "new", str(folder))
     assert not (tmp_path / "new").exists()
 
 
@@ -76,15 +78,15 @@ def test_a_file_of_checksums_that_is_broken_itself_is_damage(copy):
     assert damage(folder) == f"{NAME} is no JSON"
 
 
-def test_a_resumed_run_passes_over_what_is_damaged_and_ends_the_same(sod_run, copy, capsys):
+def test_a_resumed_run_passes_over_what_is_damaged_and_ends_the_same(pocket_run, copy, capsys):
     flip(largest(copy / "checkpoints" / "6" / "optimizer"))
-    assert train_and_evaluate(tiny_config(), copy).step == 6
+    assert train_and_evaluate(pocket_config(), copy).step == 6
     said = capsys.readouterr().out
     assert f"the checkpoint {copy / 'checkpoints' / '6'} cannot be read (optimizer/" in said
     assert f"moved to {copy / 'damaged' / '6'}" in said
     assert "resumed at step 4 of 6" in said
     assert damage(copy / "damaged" / "6").startswith("optimizer/")
-    assert_same_run(sod_run, copy)
+    assert_same_run(pocket_run, copy)
 
 
 def test_a_run_of_which_all_checkpoints_are_damaged_is_left_as_it_is(copy):
@@ -92,7 +94,7 @@ def test_a_run_of_which_all_checkpoints_are_damaged_is_left_as_it_is(copy):
     for step in steps:
         cut(largest(copy / "checkpoints" / str(step) / "optimizer"))
     with pytest.raises(UserError, match=rf"checkpoints/{steps[-1]} cannot be read"):
-        train_and_evaluate(tiny_config(), copy)
+        train_and_evaluate(pocket_config(), copy)
     assert whole_steps(copy) == steps
     assert not (copy / "damaged").exists()
 

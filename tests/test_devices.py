@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT, tiny_config
 from flax import nnx
 from jax.experimental.layout import Format, Layout
+from pocket import pocket_config
 
 from afiu_jax import products
 from afiu_jax.batch_norm import batch_norm
@@ -38,7 +39,15 @@ def curve(monkeypatch, devices, *options):
     return found["losses"]
 
 
-@pytest.mark.parametrize("options", [(), pytest.param(("--winograd",), marks=pytest.mark.slow)], ids=["", "winograd"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--network=pocket",),
+        pytest.param(("--network=afiu",), marks=pytest.mark.slow),
+        pytest.param(("--network=afiu", "--winograd"), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
 def test_eight_devices_have_the_loss_curve_of_one(monkeypatch, options):
     one, eight = (curve(monkeypatch, devices, *options) for devices in (1, 8))
     assert len(eight) == 20
@@ -194,20 +203,19 @@ def test_groups_of_a_batch_are_normalised_apart():
     np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * groups.var(1).mean(0), rtol=1e-5)
 
 
-@pytest.mark.slow
-def test_a_run_that_accumulates_resumes_exactly(tmp_path):
+def test_a_run_that_accumulates_resumes_exactly(pocket, tmp_path):
     options = {"train__batch_size": 4, "train__accumulate": 2, "eval__every_steps": 6}
-    loop.train_and_evaluate(tiny_config(**options), tmp_path / "whole")
-    loop.train_and_evaluate(tiny_config(**options, train__num_steps=4), tmp_path / "parts")
-    loop.train_and_evaluate(tiny_config(**options), tmp_path / "parts")
+    loop.train_and_evaluate(pocket_config(**options), tmp_path / "whole")
+    loop.train_and_evaluate(pocket_config(**options, train__num_steps=4), tmp_path / "parts")
+    loop.train_and_evaluate(pocket_config(**options), tmp_path / "parts")
     whole, parts = (load_model(tmp_path / name / "checkpoints" / "6") for name in ("whole", "parts"))
     for name, value in {**whole.params, **whole.batch_stats}.items():
         np.testing.assert_array_equal({**parts.params, **parts.batch_stats}[name], value, err_msg=name)
     with pytest.raises(UserError, match=r"train.accumulate: 2 -> 1"):
-        loop.train_and_evaluate(tiny_config(**{**options, "train__accumulate": 1}), tmp_path / "parts")
+        loop.train_and_evaluate(pocket_config(**{**options, "train__accumulate": 1}), tmp_path / "parts")
 
 
-def test_a_step_neither_transfers_nor_compiles_again(tmp_path, monkeypatch):
+def test_a_step_neither_transfers_nor_compiles_again(pocket, tmp_path, monkeypatch):
     """A whole run, with its validations and checkpoints, under a guard against transfers inside the step."""
     compiled, real = [], loop.make_train_step
     programs = []
@@ -229,8 +237,8 @@ def test_a_step_neither_transfers_nor_compiles_again(tmp_path, monkeypatch):
         return watched
 
     monkeypatch.setattr(loop, "make_train_step", guarded)
-    loop.train_and_evaluate(tiny_config(), tmp_path)
-    loop.train_and_evaluate(tiny_config(train__num_steps=8), tmp_path)  # a restored state looks like a fresh one
+    loop.train_and_evaluate(pocket_config(), tmp_path)
+    loop.train_and_evaluate(pocket_config(train__num_steps=8), tmp_path)  # a restored state looks like a fresh one
     jax.monitoring.clear_event_listeners()
     assert programs  # of both runs' steps, too, while their weights were drawn
     assert compiled == [0] * 8

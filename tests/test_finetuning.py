@@ -7,6 +7,7 @@ import optax
 import pytest
 from conftest import tiny_config
 from flax import nnx
+from pocket import pocket_config
 
 from afiu_jax.errors import UserError
 from afiu_jax.networks import NETWORKS, create_model
@@ -79,17 +80,16 @@ def test_l2_sp_adds_the_gradient_of_its_penalty():
     np.testing.assert_allclose(updates["w"], 0.3 * np.array([0.5, 1.0]), rtol=1e-6)
 
 
-@pytest.mark.slow
-def test_l2_sp_keeps_a_run_near_its_start_and_resumes_with_it(sod_run, tmp_path):
+def test_l2_sp_keeps_a_run_near_its_start_and_resumes_with_it(pocket, pocket_run, tmp_path):
     """The start is the transferred network, also after a stop; a strong pull holds the weights closer than none."""
 
     def moved(name, **overrides):
-        config = tiny_config("dbd", **overrides)
-        train_and_evaluate(config, tmp_path / name, str(sod_run))
-        old, new = load_model(sod_run).params, load_model(tmp_path / name / "checkpoints" / "4").params
+        config = pocket_config("dbd", **overrides)
+        train_and_evaluate(config, tmp_path / name, str(pocket_run))
+        old, new = load_model(pocket_run).params, load_model(tmp_path / name / "checkpoints" / "4").params
         return new, sum(float(np.square(new[key] - old[key]).sum()) for key in old)
 
-    train_and_evaluate(tiny_config("dbd", train__l2sp=1e4, train__num_steps=2), tmp_path / "stopped", str(sod_run))
+    train_and_evaluate(pocket_config("dbd", train__l2sp=1e4, train__num_steps=2), tmp_path / "stopped", str(pocket_run))
     resumed, near = moved("stopped", train__l2sp=1e4, train__num_steps=4)
     whole, _ = moved("whole", train__l2sp=1e4, train__num_steps=4)
     _, far = moved("free", train__num_steps=4)

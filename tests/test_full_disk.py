@@ -20,6 +20,7 @@ def small_disk(tmp_path):
 
 
 def train(workdir, num_steps=60):
+    """Of the tiny AFIU, whose checkpoints have a size to speak of."""
     flags = tiny_flags(train__num_steps=num_steps, checkpoint__every_steps=1, checkpoint__keep_last=50)
     return run_command("train.py", "--config=configs/sod.py:demo", f"--workdir={workdir}", *flags, timeout=580)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_flags
-from test_kill import start
+from test_kill import SMALL, start
 
 from afiu_jax.training.logging import read_metrics
 
@@ -80,7 +80,7 @@ def test_a_long_run_stays_as_it_was_after_warming_up(steps, warm_up, every, slac
         checkpoint__every_steps=every,
         checkpoint__keep_last=3,
     )
-    process, seen = start(memory_folder, *flags), []
+    process, seen = start(memory_folder, *flags, config=SMALL), []
     for line in process.stdout:
         if step := re.match(r"step (\d+)/", line):
             handles, disk = opened(process.pid), size(memory_folder / "checkpoints")

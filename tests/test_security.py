@@ -61,9 +61,9 @@ def test_pickles_in_the_place_of_photos_and_masks(tmp_path):
     assert not (tmp_path / "trace").exists()
 
 
-def test_pickles_in_the_place_of_a_checkpoints_files(sod_run, tmp_path):
+def test_pickles_in_the_place_of_a_checkpoints_files(pocket_run, tmp_path):
     """Without checksums, which whoever changes the files can change, too."""
-    whole = sod_run / "checkpoints" / "6"
+    whole = pocket_run / "checkpoints" / "6"
     files = [
         path.relative_to(whole) for item in ("model", "meta") for path in (whole / item).rglob("*") if path.is_file()
     ]

@@ -6,9 +6,8 @@ import signal
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
-from conftest import tiny_config
 from flax import nnx
+from pocket import pocket_config
 
 from afiu_jax.batch_norm import batch_norm
 from afiu_jax.layers import conv
@@ -69,8 +68,7 @@ def test_frozen_statistics_stay():
         np.testing.assert_array_equal(before[f"norm_b.{leaf}"], after[f"norm_b.{leaf}"])
 
 
-@pytest.mark.slow
-def test_a_run_with_statistics_trains_the_same_weights_and_resumes_exactly(sod_run, tmp_path, monkeypatch):
+def test_a_run_with_statistics_trains_the_same_weights_and_resumes_exactly(pocket, pocket_run, tmp_path, monkeypatch):
     """Also one that is stopped while they are estimated, at step 3: it estimates them when it goes on."""
     real, opened = loop._train_batches, []
 
@@ -80,14 +78,14 @@ def test_a_run_with_statistics_trains_the_same_weights_and_resumes_exactly(sod_r
             signal.raise_signal(signal.SIGTERM)
         yield from real(*args)
 
-    train_and_evaluate(tiny_config(train__statistics_batches=3), tmp_path / "whole")
+    train_and_evaluate(pocket_config(train__statistics_batches=3), tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_train_batches", interrupted)
-        stopped = train_and_evaluate(tiny_config(train__statistics_batches=3), tmp_path / "parts")
+        stopped = train_and_evaluate(pocket_config(train__statistics_batches=3), tmp_path / "parts")
     assert (stopped.step, stopped.scores, stopped.stopped_by) == (3, None, "SIGTERM")
-    train_and_evaluate(tiny_config(train__statistics_batches=3), tmp_path / "parts")
+    train_and_evaluate(pocket_config(train__statistics_batches=3), tmp_path / "parts")
     plain, whole, parts = (
-        load_model(w / "checkpoints" / "6") for w in (sod_run, tmp_path / "whole", tmp_path / "parts")
+        load_model(w / "checkpoints" / "6") for w in (pocket_run, tmp_path / "whole", tmp_path / "parts")
     )
     assert json.loads((tmp_path / "whole/config.json").read_text())["train"]["statistics_batches"] == 3
     for name, value in whole.params.items():
@@ -98,4 +96,4 @@ def test_a_run_with_statistics_trains_the_same_weights_and_resumes_exactly(sod_r
     assert any((value != plain.batch_stats[name]).any() for name, value in whole.batch_stats.items())
     assert whole.scores != plain.scores
     losses = lambda w: [line["loss"] for line in read_metrics(w) if "loss" in line]  # noqa: E731
-    assert losses(tmp_path / "whole") == losses(sod_run)
+    assert losses(tmp_path / "whole") == losses(pocket_run)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import tiny_config
 from flax import nnx
+from pocket import pocket_config
 from rich.console import Console
 from test_training import folder_of_scenes, parameters
 
@@ -109,8 +109,7 @@ def test_a_reason_is_said_once_and_logged_every_time(tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
 
 
-@pytest.mark.slow
-def test_a_run_goes_on_without_what_is_broken_and_is_the_same_when_interrupted(tmp_path, monkeypatch):
+def test_a_run_goes_on_without_what_is_broken_and_is_the_same_when_interrupted(pocket, tmp_path, monkeypatch):
     """A photo without a mask, one that breaks off in its middle, and a step of NaN."""
     data = folder_of_scenes(tmp_path / "data", "salient")
     (data / "masks" / "1.png").unlink()
@@ -131,9 +130,9 @@ def test_a_run_goes_on_without_what_is_broken_and_is_the_same_when_interrupted(t
     }
     skip = {**folder, "data__on_error": "skip", "train__nonfinite": "skip"}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train_and_evaluate(tiny_config(**skip), whole).step == 6
+    assert train_and_evaluate(pocket_config(**skip), whole).step == 6
     for steps in (4, 6):
-        train_and_evaluate(tiny_config(train__num_steps=steps, **skip), parts)
+        train_and_evaluate(pocket_config(train__num_steps=steps, **skip), parts)
     (poisoned_step,) = (line for line in read_metrics(whole) if "nonfinite" in line)
     assert (poisoned_step["step"], len(poisoned_step["records"])) == (5, 2)
     summary = json.loads((whole / "summary.json").read_text())
@@ -146,7 +145,7 @@ def test_a_run_goes_on_without_what_is_broken_and_is_the_same_when_interrupted(t
     assert 2 <= skipped["train"][reason] <= 4  # 12 records of 5, each once an epoch
     assert_same_run_but_for_validation(whole, parts)
     with pytest.raises(ValueError, match="1 images without a mask: 1;"):
-        train_and_evaluate(tiny_config(**folder), tmp_path / "stops")
+        train_and_evaluate(pocket_config(**folder), tmp_path / "stops")
 
 
 def assert_same_run_but_for_validation(a, b):
