@@ -4,7 +4,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -19,7 +19,7 @@ from input_pipeline.records import DataError
 class Commands(TyperGroup):
     """Commands that answer a wrong request in one line, with exit status 2, and Ctrl-C, before Typer does."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:  # of Typer's own copy of Click
         """Runs the command that was asked for."""
         with one_line_errors(DataError):
             return super().invoke(ctx)

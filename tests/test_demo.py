@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 from pocket import pocket_config
+from typer.testing import CliRunner
 
 from afiu_jax import cli, demo
 
@@ -24,5 +25,5 @@ def test_the_command_takes_folder_and_steps(tmp_path, monkeypatch):
     """What it does with them is the test above."""
     asked = []
     monkeypatch.setattr(demo, "run_demo", lambda *arguments: asked.append(arguments))
-    cli.demo(out=tmp_path, steps=3)
+    assert CliRunner().invoke(cli.app, ["demo", "--out", str(tmp_path), "--steps", "3"]).exit_code == 0
     assert asked == [(tmp_path, 3)]

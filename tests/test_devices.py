@@ -215,7 +215,8 @@ def test_a_run_that_accumulates_resumes_exactly(pocket, tmp_path):
         loop.train_and_evaluate(pocket_config(**{**options, "train__accumulate": 1}), tmp_path / "parts")
 
 
-def test_a_step_neither_transfers_nor_compiles_again(pocket, tmp_path, monkeypatch):
+@pytest.mark.parametrize("config", [pocket_config, pytest.param(tiny_config, marks=pytest.mark.slow)])
+def test_a_step_neither_transfers_nor_compiles_again(config, pocket, tmp_path, monkeypatch):
     """A whole run, with its validations and checkpoints, under a guard against transfers inside the step."""
     compiled, real = [], loop.make_train_step
     programs = []
@@ -237,8 +238,8 @@ def test_a_step_neither_transfers_nor_compiles_again(pocket, tmp_path, monkeypat
         return watched
 
     monkeypatch.setattr(loop, "make_train_step", guarded)
-    loop.train_and_evaluate(pocket_config(), tmp_path)
-    loop.train_and_evaluate(pocket_config(train__num_steps=8), tmp_path)  # a restored state looks like a fresh one
+    loop.train_and_evaluate(config(), tmp_path)
+    loop.train_and_evaluate(config(train__num_steps=8), tmp_path)  # a restored state looks like a fresh one
     jax.monitoring.clear_event_listeners()
     assert programs  # of both runs' steps, too, while their weights were drawn
     assert compiled == [0] * 8

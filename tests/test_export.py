@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, run_command, tiny_config
+from flax import nnx
 
 from afiu_jax.errors import UserError
 from afiu_jax.export import PROGRAMS, TOLERANCE, _exportable, export, largest_difference
@@ -15,8 +16,11 @@ from afiu_jax.inference import Predictor
 from afiu_jax.interop.importing import published_config
 from afiu_jax.interop.stablehlo import read_stablehlo
 from afiu_jax.networks import NETWORKS, create_model
-from afiu_jax.training.loop import train_and_evaluate
+from afiu_jax.training.checkpoint import Checkpoints
+from afiu_jax.training.config import resolve
+from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.saved import SavedModel
+from afiu_jax.training.state import create_state
 from afiu_jax.weights import load_weights
 from input_pipeline.scenes import Scenes
 
@@ -28,9 +32,12 @@ pytest.importorskip("flatbuffers")
 
 @pytest.fixture(scope="module")
 def focus_run(tmp_path_factory):
-    """A tiny DBD network that was trained on what is in focus."""
+    """A tiny DBD network whose training on what is in focus has just begun."""
     workdir = tmp_path_factory.mktemp("runs") / "focus"
-    train_and_evaluate(tiny_config("dbd", task__positive="focus", train__num_steps=1), workdir)
+    config = resolve(tiny_config("dbd", task__positive="focus"))
+    model = create_model("afiu", rngs=nnx.Rngs(0), **config["model"]["options"])
+    with Checkpoints(workdir, 1, hold=None) as checkpoints:
+        checkpoints.save(create_state(model, create_optimizer(config)), config, None)
     return workdir
 
 

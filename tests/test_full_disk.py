@@ -3,7 +3,8 @@
 import subprocess
 
 import pytest
-from conftest import run_command, tiny_flags
+from pocket import pocket_flags
+from test_kill import start
 
 from afiu_jax.training.checkpoint import load_model, whole_steps
 from afiu_jax.training.logging import read_metrics
@@ -13,16 +14,17 @@ from afiu_jax.training.logging import read_metrics
 def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("no right to mount a tmpfs")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
 
 def train(workdir, num_steps=60):
-    """Of the tiny AFIU, whose checkpoints have a size to speak of."""
-    flags = tiny_flags(train__num_steps=num_steps, checkpoint__every_steps=1, checkpoint__keep_last=50)
-    return run_command("train.py", "--config=configs/sod.py:demo", f"--workdir={workdir}", *flags, timeout=580)
+    flags = pocket_flags(train__num_steps=num_steps, checkpoint__every_steps=1, checkpoint__keep_last=100)
+    process = start(workdir, *flags)
+    said, errors = process.communicate(timeout=580)
+    return subprocess.CompletedProcess(process.args, process.returncode, said, errors)
 
 
 def test_a_full_disk_stops_the_run_in_one_line_and_what_was_saved_is_whole(small_disk):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_flags
+from pocket import pocket_flags
 from test_kill import SMALL, start
 
 from afiu_jax.training.logging import read_metrics
@@ -69,18 +70,23 @@ of one before or after another."""
 
 
 @pytest.mark.parametrize(
-    ("steps", "warm_up", "every", "slack"),
-    [(240, 110, 20, 100), pytest.param(5000, 200, 50, 8, marks=pytest.mark.slow)],  # the allocator settles slowly
+    ("kind", "steps", "warm_up", "every", "slack"),
+    [
+        (["tests/pocket.py"], 240, 110, 20, 100),  # the allocator settles slowly
+        pytest.param([SMALL, *tiny_flags()], 5000, 200, 50, 8, marks=pytest.mark.slow),
+    ],
+    ids=["short", "long"],
 )
-def test_a_long_run_stays_as_it_was_after_warming_up(steps, warm_up, every, slack, memory_folder):
-    flags = tiny_flags(
+def test_a_long_run_stays_as_it_was_after_warming_up(kind, steps, warm_up, every, slack, memory_folder):
+    config, *flags = kind
+    flags += pocket_flags(
         train__num_steps=steps,
         logging__every_steps=10,
         eval__every_steps=100,
         checkpoint__every_steps=every,
         checkpoint__keep_last=3,
     )
-    process, seen = start(memory_folder, *flags, config=SMALL), []
+    process, seen = start(memory_folder, *flags, config=config), []
     for line in process.stdout:
         if step := re.match(r"step (\d+)/", line):
             handles, disk = opened(process.pid), size(memory_folder / "checkpoints")

@@ -34,7 +34,8 @@ x = jnp.ones((64, 2**18))
 program = jax.jit(lambda x: jnp.cumsum(jnp.cumsum(x, 1)[:, ::-1], 1)[0, 5])
 run()
 run()
-print(fresh_pages(lambda: np.ones(2**26, np.uint8)), fresh_pages(lambda: np.ones(2**26, np.uint8)), fresh_pages(run))
+# Of several runs the least: now and then a thread takes another arena of malloc, and meets it for the first time.
+print(*(fresh_pages(lambda: np.ones(2**26, np.uint8)) for _ in range(2)), min(fresh_pages(run) for _ in range(4)))
 """
 
 

@@ -13,7 +13,14 @@ from flax import nnx
 from afiu_jax.errors import UserError
 from afiu_jax.layers import conv
 from afiu_jax.study.cells import is_trained
-from afiu_jax.training.checkpoint import Checkpoints, find_checkpoint, has_scores, load_model, whole_steps
+from afiu_jax.training.checkpoint import (
+    Checkpoints,
+    find_checkpoint,
+    has_checkpoints,
+    has_scores,
+    load_model,
+    whole_steps,
+)
 from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.logging import MetricsLog, read_metrics
 from afiu_jax.training.state import create_state
@@ -66,6 +73,7 @@ def test_a_process_that_dies_while_it_replaces_leaves_one_of_the_two(stopped, mo
         (stopped / "copy").rename(stopped / "replaced" / "8")
     else:
         old.rename(stopped / "replaced" / "8")
+    assert has_checkpoints(stopped)
     if moment == "before the new one is whole":
         (stopped / "checkpoints" / "8.orbax-checkpoint-tmp" / "model").mkdir(parents=True)
     with opened(stopped) as checkpoints:
@@ -96,8 +104,9 @@ def test_while_one_is_replaced_the_old_one_is_there(stopped, monkeypatch):
         monkeypatch.setattr(checkpoints._manager, "save", fails)
         with pytest.raises(OSError, match="the disk is gone"):
             checkpoints.save(state_of(8, 2.0), CONFIG, {"mae": 0.5})
-    with opened(stopped):
-        assert value_of(stopped, 8) == 1.0
+    assert value_of(stopped, 8) == 1.0
+    assert whole_steps(stopped) == [8]
+    assert not (stopped / "replaced").exists()
 
 
 def test_a_failed_write_is_told_as_what_it_was(tmp_path, monkeypatch):
@@ -134,7 +143,8 @@ def test_a_checkpoint_that_is_being_deleted_is_passed_over(tmp_path):
 
 
 def test_scores_of_a_validation_that_is_done_again_stand_once(tmp_path):
-    lines = [{"step": 4, "val_mae": 0.5}, {"step": 8, "loss": 0.1}, {"step": 8, "val_mae": 0.4}, {"step": 9}]
+    lines = [{"step": 4, "val_mae": 0.5}, {"step": 8, "loss": 0.1}, {"step": 8, "part": "val"}]
+    lines += [{"step": 8, "val_mae": 0.4}, {"step": 9}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     MetricsLog(tmp_path, 8, tensorboard=False, unvalidated=True).close()
     assert read_metrics(tmp_path) == lines[:2]

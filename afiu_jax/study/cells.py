@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from afiu_jax.errors import UserError
 from afiu_jax.report.runs import Run
 from afiu_jax.scoring import Scored
 from afiu_jax.study.generated import identity
@@ -85,12 +84,9 @@ def read_cell(grid: Grid, job: Job) -> Cell:
 
 
 def is_trained(workdir: Path) -> bool:
-    """Whether a run has the checkpoint of its last step, validated; if it is damaged, the run writes it again."""
+    """Whether a run has the checkpoint of its last step, validated; if that cannot be read, the run writes it again."""
     config = read_json(workdir / "config.json")
-    try:
-        return bool(config) and has_scores(workdir, num_steps(config))
-    except UserError:
-        return False
+    return bool(config) and has_scores(workdir, num_steps(config))
 
 
 def unscored(workdir: Path, tests: Iterable[str]) -> list[str]:

@@ -13,8 +13,9 @@ The last checkpoints are kept, and the best by validation MAE. ``checksums.json`
 A checkpoint that one with scores replaces, of the same step, lies in ``WORKDIR/replaced`` until the new one is whole.
 """
 
+import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -65,10 +66,13 @@ class Checkpoints:
             best_mode="min",
             cleanup_tmp_directories=True,
         )
-        self._replaced = workdir.absolute() / "replaced"
-        self._by_first(lambda: _put_back(self._replaced, _folder(workdir)))
+        self._workdir = workdir.absolute()
+        if jax.process_index() == 0:
+            _put_back(self._workdir)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints")
         # Orbax wants an absolute path.
-        self._manager = ocp.CheckpointManager(_folder(workdir).absolute(), options=options)
+        self._manager = ocp.CheckpointManager(_folder(self._workdir), options=options)
         self._unsealed: int | None = None  # the step that is being written, which has no checksums yet
 
     def __enter__(self) -> "Checkpoints":
@@ -79,15 +83,20 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+            if jax.process_index() == 0:
+                _put_back(self._workdir)
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
-        # Forgotten first: if the writing failed there is nothing to seal, and Orbax says so only once.
-        step, self._unsealed = self._unsealed, None
-        self._manager.wait_until_finished()
-        if step is not None:
-            seal(Path(self._manager.directory) / str(step))
-            shutil.rmtree(self._replaced, ignore_errors=True)
+        try:
+            self._manager.wait_until_finished()
+        except Exception:
+            self._unsealed = None  # there is nothing to seal, and Orbax says so only once
+            raise
+        if self._unsealed is not None:
+            seal(_folder(self._workdir) / str(self._unsealed))
+            self._unsealed = None
+            shutil.rmtree(_aside(self._workdir), ignore_errors=True)
 
     @property
     def latest_step(self) -> int | None:
@@ -96,7 +105,7 @@ class Checkpoints:
 
     def has_scores(self, step: int) -> bool:
         """Whether there is a checkpoint of this step whose network was validated."""
-        return has_scores(Path(self._manager.directory).parent, step)
+        return has_scores(self._workdir, step)
 
     def save(self, state: TrainState, config: Resolved, scores: dict[str, float] | None) -> None:
         """Starts writing a checkpoint; a step that is already there without scores is replaced by one that has them.
@@ -111,8 +120,9 @@ class Checkpoints:
         if step in self._manager.all_steps():
             if scores is None or self.has_scores(step):
                 return
-            self._by_first(lambda: _set_aside(Path(self._manager.directory) / str(step), self._replaced))
-            self._manager.reload()
+            if jax.process_index() == 0:
+                _set_aside(self._workdir, step)
+            self._manager.delete(step)  # whose folder is gone: every process forgets it, after waiting for the first
         model = {"params": flatten(state.params), "batch_stats": flatten(state.batch_stats)}
         meta = {"config": config, "scores": scores, "versions": {name: version(name) for name in _PACKAGES}}
         items = ocp.args.Composite(
@@ -146,14 +156,6 @@ class Checkpoints:
             self._manager.reload()
             return state, position, lines
         raise next(iter(damaged.values()))
-
-    @staticmethod
-    def _by_first(act: Callable[[], None]) -> None:
-        """Lets one process change files, and the others wait until it has."""
-        if jax.process_index() == 0:
-            act()
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("checkpoints")
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, int]:
         model = {"params": flatten(like.params), "batch_stats": flatten(like.batch_stats)}
@@ -199,16 +201,16 @@ def whole_steps(workdir: Path) -> list[int]:
 
 def has_checkpoints(workdir: Path) -> bool:
     """Whether a work directory has a whole checkpoint, from which its run would resume."""
-    return any(_is_step(path) for path in _folder(workdir).glob("*"))
+    return any(_is_step(path) for folder in (_folder(workdir), _aside(workdir)) for path in folder.glob("*"))
 
 
 def has_scores(workdir: Path, step: int) -> bool:
-    """Whether there is a checkpoint of this step whose network was validated.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    return bool(_scores(_folder(workdir) / str(step)))
+    """Whether there is a checkpoint of this step whose network was validated, as far as can be read."""
+    try:
+        # Not by Orbax, which takes a while: a study asks this of its runs again and again.
+        return bool(json.loads((_folder(workdir) / str(step) / "meta" / "metadata").read_text())["scores"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def load_model(path: str | Path) -> SavedModel:
@@ -250,17 +252,17 @@ def _reading(step_folder: Path, *items: str) -> Iterator[None]:
         ) from error
 
 
-def _set_aside(step_folder: Path, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    step_folder.rename(folder / step_folder.name)
+def _set_aside(workdir: Path, step: int) -> None:
+    _aside(workdir).mkdir(exist_ok=True)
+    (_folder(workdir) / str(step)).rename(_aside(workdir) / str(step))
 
 
-def _put_back(folder: Path, checkpoints: Path) -> None:
-    """After a process that ended while it replaced a checkpoint: the old one counts unless the new one is whole."""
-    for old in sorted(folder.glob("*")):
-        if not _is_step(checkpoints / old.name):
-            old.rename(checkpoints / old.name)
-    shutil.rmtree(folder, ignore_errors=True)
+def _put_back(workdir: Path) -> None:
+    """After a checkpoint was to be replaced: the old one counts unless the new one is whole."""
+    for old in sorted(_aside(workdir).glob("*")):
+        if not _is_step(_folder(workdir) / old.name):
+            old.rename(_folder(workdir) / old.name)
+    shutil.rmtree(_aside(workdir), ignore_errors=True)
 
 
 def _move_away(step_folder: Path) -> Path:
@@ -278,12 +280,16 @@ _KEYS = {"task", "model", "data"}
 
 
 def _is_step(path: Path) -> bool:
-    """Whether a folder is a checkpoint that was written to its end; one that is being deleted loses its files first."""
+    """Whether a folder is a checkpoint that was written to its end, and whose deletion has not come to these files."""
     return path.name.isdigit() and (path / "model" / "_METADATA").is_file() and (path / "meta" / "metadata").is_file()
 
 
 def _folder(workdir: Path) -> Path:
     return workdir / "checkpoints"
+
+
+def _aside(workdir: Path) -> Path:
+    return workdir / "replaced"
 
 
 def _scores(step_folder: Path) -> dict[str, float] | None:

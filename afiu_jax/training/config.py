@@ -154,11 +154,10 @@ def differences(old: Resolved, new: Resolved, may_change: tuple[str, ...] = MAY_
             too.
     """
     defaults = _plain(base_config().to_dict())
-    if (network := old["model"]["name"]) in NETWORKS:
-        defaults["model"]["options"] = _plain(network_options(network))
-    if old["train"].get("schedule") == "poly":
-        may_change = tuple(key for key in may_change if key not in _LENGTH)
+    defaults["model"]["options"] = _plain(network_options(new["model"]["name"]))
     defaults, old, new = (dict(_flatten(config)) for config in (defaults, old, new))
+    if new["train.schedule"] == "poly":
+        may_change = tuple(key for key in may_change if key not in _LENGTH)
     before = lambda key: old.get(key, defaults.get(key))  # noqa: E731
     free = lambda key: key.startswith(may_change) or (key.startswith("data.") and key.endswith(".path"))  # noqa: E731
     return [

@@ -29,11 +29,15 @@ def in_own_layouts(step: Callable) -> Callable:
         if compiled is None:
             shapes = jax.tree.map(_without_layout, (state, *batch))
             compiled = step.lower(*shapes).compile()
-            # Given away, as every later state is: else the caller's reference keeps it beside the new one.
-            state = jax.device_put(state, compiled.input_formats[0][0], donate=True)
+            state = jax.tree.map(_put, state, compiled.input_formats[0][0])
         return compiled(state, *batch)
 
     return call
+
+
+def _put(array: jax.Array, wanted: Format) -> jax.Array:
+    """Gives the array away, as steps do with later states: else the caller's reference keeps it beside its copy."""
+    return array if array.format == wanted else jax.device_put(array, wanted, donate=True)
 
 
 def _without_layout(array: jax.Array) -> jax.ShapeDtypeStruct:

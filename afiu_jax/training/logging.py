@@ -21,7 +21,7 @@ class MetricsLog:
     Args:
         workdir: the run's folder.
         start_step: the restored step; 0 begins anew.
-        unvalidated: whether that step's scores are still to come; a process that was killed may have logged some.
+        unvalidated: whether that step is validated again; a process that was killed may have logged some of it.
         tensorboard: whether ``WORKDIR/tensorboard`` is written, too.
     """
 
@@ -99,7 +99,9 @@ def _parse(text: str) -> dict | None:
 def _cut(path: Path, last_step: int, unvalidated: bool) -> None:
     kept = [line for line in read_metrics(path.parent) if line["step"] <= last_step]
     if unvalidated:
-        kept = [line for line in kept if line["step"] < last_step or "val_mae" not in line]
+        kept = [
+            line for line in kept if line["step"] < last_step or not ("val_mae" in line or line.get("part") == "val")
+        ]
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
     temporary.replace(path)

@@ -18,7 +18,7 @@ def create_optimizer(config: Resolved, steps_per_epoch: int = 1) -> optax.Gradie
 
     Args:
         config: a resolved configuration.
-        steps_per_epoch: what schedules, which change once an epoch, count by.
+        steps_per_epoch: what schedules that change once an epoch count by.
     """
     train = config["train"]
     parts = []
