@@ -1,6 +1,7 @@
 """Several processes that share a run."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,25 +11,36 @@ import time
 import numpy as np
 import pytest
 from conftest import ROOT, run_command, tiny_flags
+from pocket import pocket_config, pocket_flags
 
 from afiu_jax.errors import UserError
-from afiu_jax.training.checkpoint import load_model
+from afiu_jax.training.checkpoint import has_scores, load_model
 from afiu_jax.training.hosts import agreed_signal, join_hosts
 from afiu_jax.training.logging import read_metrics
+from afiu_jax.training.loop import train_and_evaluate
 
 SHARED = {"train__batch_size": 4, "train__learning_rate": 1e-5, "train__statistics_batches": 2}
 
 
-def start_processes(workdir, *flags, config="sod", count=2, **overrides):
+def start_processes(workdir, *flags, config="configs/sod.py:demo", count=2, **overrides):
     """So many processes of one run, without waiting for them."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    command = [sys.executable, "train.py", f"--config=configs/{config}.py:demo", f"--workdir={workdir}", *flags]
-    command += [*tiny_flags(**{**SHARED, **overrides}), f"--coordinator={address}", f"--processes={count}"]
+    command = [sys.executable, "train.py", f"--config={config}", f"--workdir={workdir}", *flags]
+    command += [
+        *(tiny_flags if "configs" in config else pocket_flags)(**{**SHARED, **overrides}),
+        f"--coordinator={address}",
+        f"--processes={count}",
+    ]
     return [
         subprocess.Popen(
-            [*command, f"--process={i}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, f"--process={i}"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for i in range(count)
     ]
@@ -42,6 +54,24 @@ def finish(processes):
         assert process.returncode == 0, err
         outputs.append(out)
     return outputs
+
+
+@pytest.mark.slow
+def test_two_processes_replace_a_checkpoint_that_one_left_unvalidated(pocket, tmp_path):
+    """Of step 4, which is validated only from now on; with parts of batches, which are those of one process."""
+    same = {**SHARED, "train__accumulate": 2}
+    train_and_evaluate(pocket_config(**same), tmp_path / "alone")
+    shutil.copytree(tmp_path / "alone", tmp_path / "shared")
+    shutil.rmtree(tmp_path / "shared" / "checkpoints" / "6")
+    assert not has_scores(tmp_path / "shared", 4)
+    both = start_processes(tmp_path / "shared", config="tests/pocket.py", **same, eval__every_steps=2)
+    assert "resumed at step 4" in finish(both)[0]
+    assert has_scores(tmp_path / "shared", 4)
+    assert not (tmp_path / "shared" / "replaced").exists()
+    alone, shared = (
+        [line["loss"] for line in read_metrics(tmp_path / name) if "loss" in line] for name in ("alone", "shared")
+    )
+    np.testing.assert_allclose(shared, alone, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -69,7 +99,9 @@ def test_two_processes_start_from_the_weights_of_another_run(tmp_path):
     sod = tmp_path / "sod"
     done = run_command("train.py", "--config=configs/sod.py:demo", "--workdir", sod, *tiny_flags(train__num_steps=2))
     assert done.returncode == 0, done.stderr
-    said = finish(start_processes(tmp_path / "shared", f"--init_from={sod}", config="dbd", train__num_steps=3))
+    said = finish(
+        start_processes(tmp_path / "shared", f"--init_from={sod}", config="configs/dbd.py:demo", train__num_steps=3)
+    )
     assert "initial weights" in said[0] and "absent 0, reshaped 0, unused 0" in said[0]
     flags = tiny_flags(**SHARED, train__num_steps=3)
     done = run_command(
