@@ -74,6 +74,7 @@ class Checkpoints:
         # Orbax wants an absolute path.
         self._manager = ocp.CheckpointManager(_folder(self._workdir), options=options)
         self._unsealed: int | None = None  # the step that is being written, which has no checksums yet
+        self._replaces = False  # a checkpoint that this process has set aside
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -83,7 +84,7 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
-            if jax.process_index() == 0:
+            if self._replaces:
                 _put_back(self._workdir)
 
     def wait(self) -> None:
@@ -96,7 +97,9 @@ class Checkpoints:
         if self._unsealed is not None:
             seal(_folder(self._workdir) / str(self._unsealed))
             self._unsealed = None
-            shutil.rmtree(_aside(self._workdir), ignore_errors=True)
+            if self._replaces:
+                shutil.rmtree(_aside(self._workdir), ignore_errors=True)
+                self._replaces = False
 
     @property
     def latest_step(self) -> int | None:
@@ -122,6 +125,7 @@ class Checkpoints:
                 return
             if jax.process_index() == 0:
                 _set_aside(self._workdir, step)
+                self._replaces = True
             self._manager.delete(step)  # whose folder is gone: every process forgets it, after waiting for the first
         model = {"params": flatten(state.params), "batch_stats": flatten(state.batch_stats)}
         meta = {"config": config, "scores": scores, "versions": {name: version(name) for name in _PACKAGES}}
