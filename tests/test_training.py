@@ -352,8 +352,12 @@ def test_what_is_not_a_checkpoint_of_ours_is_refused(sod_run, tmp_path):
         (meta.parents[1] / "checksums.json").unlink()
     with pytest.raises(UserError, match="was not written by a version of this program"):
         load_model(copy)
-    (copy / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"cannot read .*config.json"):
+    for text in ("{", "[1]"):
+        (copy / "config.json").write_text(text)
+        with pytest.raises(UserError, match=r"cannot read .*config.json"):
+            train_and_evaluate(tiny_config(), copy)
+    (copy / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a run with another configuration"):
         train_and_evaluate(tiny_config(), copy)
 
 

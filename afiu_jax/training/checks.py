@@ -52,7 +52,9 @@ def check_workdir(workdir: Path, config: Resolved) -> None:
             raise UserError(f"{workdir} has checkpoints but no config.json: pass another --workdir")
         return
     try:
-        changed = differences(json.loads(path.read_text(encoding="utf-8")), config)
+        if not isinstance(before := json.loads(path.read_text(encoding="utf-8")), dict):
+            raise ValueError("no configuration")
+        changed = differences(before, config)
     except ValueError as error:
         raise UserError(f"cannot read {path} ({error}): pass another --workdir") from error
     if changed:
