@@ -23,7 +23,7 @@ class Pocket(nnx.Module):
 
     sizes = LegalSizes(multiple=2)
     normalization = "imagenet"
-    presets: ClassVar = {"wide": {"width": 8}}
+    presets: ClassVar = {}
 
     def __init__(self, width: int = 4, *, rngs: nnx.Rngs):
         self.stem, self.norm = conv(3, width, 3, stride=2, rngs=rngs), batch_norm(width, rngs=rngs)

@@ -61,7 +61,7 @@ def test_scores_come_with_their_weights(stopped):
 
 
 @pytest.mark.parametrize("moment", ["before the new one is begun", "before the new one is whole", "after that"])
-def test_a_process_that_dies_while_it_replaces_leaves_one_of_the_two(stopped, monkeypatch, moment):
+def test_a_process_that_dies_while_it_replaces_leaves_one_of_the_two(stopped, moment):
     """What is on disk then, since no process can be killed at a certain instruction: the next one finds step 8."""
     old = stopped / "checkpoints" / "8"
     (stopped / "replaced").mkdir()

@@ -187,7 +187,6 @@ def make_predict_step(
     ``deterministic`` is as of ``make_train_step``.
     """
     in_parts = jax.default_backend() == "cpu" and jax.device_count() == 1
-
     options = _PREDICT_OPTIONS.get(jax.default_backend(), {}) | (DETERMINISTIC if deterministic else {})
 
     @partial(jax.jit, compiler_options=options or None)
