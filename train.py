@@ -16,6 +16,7 @@ from afiu_jax.garbage import collect_seldom
 from afiu_jax.training.flags import default_workdir, define_config, parse
 from afiu_jax.training.hosts import join_hosts
 from afiu_jax.training.loop import train_and_evaluate
+from afiu_jax.training.traces import Traces
 from input_pipeline.records import DataError
 
 CONFIG = define_config(flags.FLAGS)
@@ -34,8 +35,10 @@ def main(argv: list[str]) -> None:
         raise UserError("no configuration: pass --config configs/sod.py (or configs/dbd.py)")
     quiet_orbax()
     join_hosts(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    workdir = WORKDIR.value or default_workdir(config_flags.get_config_filename(flags.FLAGS["config"]))
-    outcome = train_and_evaluate(CONFIG.value, workdir, INIT_FROM.value)
+    config_file = config_flags.get_config_filename(flags.FLAGS["config"])
+    workdir = WORKDIR.value or default_workdir(config_file)
+    traces = Traces.beside_programs(config_file)
+    outcome = train_and_evaluate(CONFIG.value, workdir, INIT_FROM.value, traces=traces)
     if outcome.stopped_by:
         sys.exit(128 + signal.Signals[outcome.stopped_by])
 

@@ -3,6 +3,7 @@
 blur_map = afiu_jax.load("u2netp-dbd").predict("photo.jpg")  # float32 [h, w] in 0…1; 1 = blurred
 """
 
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from afiu_jax.networks import Prediction, create_model
 
 __all__ = ["Prediction", "Predictor", "create_model", "load"]
+
+IMPORTED = time.time()
+"""When this process began to load the package, in seconds since 1970."""
 
 _HOMES = {
     "Prediction": "networks",

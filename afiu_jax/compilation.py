@@ -6,6 +6,13 @@ from pathlib import Path
 import jax
 
 
+def program_folder() -> Path | None:
+    """Where compiled programs are kept from now on, see ``enable_compilation_cache``; None if nowhere on a disk."""
+    enable_compilation_cache()
+    place = jax.config.jax_compilation_cache_dir
+    return None if "://" in place or not jax.config.jax_enable_compilation_cache else Path(place)
+
+
 def enable_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, or where ``JAX_COMPILATION_CACHE_DIR`` says.
 

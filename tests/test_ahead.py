@@ -15,12 +15,17 @@ from afiu_jax.training import loop
 from afiu_jax.training.ahead import compiled_ahead
 from afiu_jax.training.config import resolve
 from afiu_jax.training.state import TrainState
+from afiu_jax.training.traces import Traces
 
 MADE = ("/jax/core/compile/jaxpr_to_mlir_module_duration", "/jax/core/compile/backend_compile_duration")
 
 
-@pytest.mark.parametrize("flags", [{}, pytest.param({"train__layouts": True}, marks=pytest.mark.slow)], ids=str)
-def test_a_run_and_one_that_resumes_use_what_was_compiled_ahead(pocket, tmp_path, monkeypatch, flags):
+@pytest.mark.parametrize(
+    ("flags", "is_kept"),
+    [({}, False), ({}, True), pytest.param({"train__layouts": True}, False, marks=pytest.mark.slow)],
+    ids=str,
+)
+def test_a_run_and_one_that_resumes_use_what_was_compiled_ahead(pocket, tmp_path, monkeypatch, flags, is_kept):
     traced, made = [], []
     loss = LOSSES["bce"]
 
@@ -36,7 +41,9 @@ def test_a_run_and_one_that_resumes_use_what_was_compiled_ahead(pocket, tmp_path
     jax.monitoring.register_event_duration_secs_listener(note)
     try:
         for steps in (1, 2):
-            loop.train_and_evaluate(pocket_config(train__num_steps=steps, loss__name="bce", **flags), tmp_path)
+            config = pocket_config(train__num_steps=steps, loss__name="bce", **flags)
+            kept = Traces(tmp_path / "traces", "configs/sod.py") if is_kept else None
+            loop.train_and_evaluate(config, tmp_path / "run", traces=kept)
             assert set(traced) == {COMPILING}
             assert made == [(event, COMPILING) for event in MADE] * steps
     finally:

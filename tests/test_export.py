@@ -27,7 +27,6 @@ from input_pipeline.scenes import Scenes
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("jax2onnx")
-pytest.importorskip("flatbuffers")
 
 
 @pytest.fixture(scope="module")

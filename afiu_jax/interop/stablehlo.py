@@ -37,9 +37,6 @@ def write(exportable: "Exportable", path: Path) -> str:
     Returns:
         Which sizes the program takes: every multiple of 32, or the one of ``exportable`` for a network that depends on
         its size in a way that no formula tells (SRM, whose pooling windows are parts of the image).
-
-    Raises:
-        UserError: flatbuffers is not installed, or tracing fails.
     """
     import jax.export
 
@@ -50,13 +47,6 @@ def write(exportable: "Exportable", path: Path) -> str:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         sizes = f"{side}x{side} only ({reason})"
         exported = _trace(exportable, f"b, {side}, {side}", [])
-    try:
-        program = exported.serialize()
-    except ImportError as error:
-        raise UserError(
-            f"--format stablehlo needs a package that is not installed ({error.name}): "
-            "uv sync --extra export, or pip install flatbuffers"
-        ) from None
     metadata = metadata_of(exportable.saved.config)
     metadata |= {
         "preprocessing": preprocessing_text(metadata),
@@ -66,7 +56,7 @@ def write(exportable: "Exportable", path: Path) -> str:
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("metadata.json", json.dumps(metadata, indent=2) + "\n")
-        archive.writestr("program.bin", bytes(program))
+        archive.writestr("program.bin", bytes(exported.serialize()))
     return f"batches of any length, sizes: {sizes}"
 
 

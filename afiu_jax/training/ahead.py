@@ -6,6 +6,7 @@ earlier run, and NumPy, which draws, let other threads run meanwhile.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Thread
 
 import jax
@@ -15,10 +16,22 @@ from afiu_jax.training.config import Resolved, batch_shape
 from afiu_jax.training.devices import replicated, split
 from afiu_jax.training.state import TrainState
 from afiu_jax.training.step import TrainStep
+from afiu_jax.training.traces import Trace
+
+
+@dataclass
+class Ahead:
+    """What is compiled in the meantime.
+
+    Attributes:
+        step: the one to call, once the compiler is done.
+    """
+
+    step: TrainStep
 
 
 @contextmanager
-def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved) -> Iterator[None]:
+def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved, trace: Trace | None = None) -> Iterator[Ahead]:
     """Compiles a step in another thread, for what a run will call it with; at the end, that is done.
 
     JAX keeps the program for the call. Whoever leaves early, for an error or Ctrl-C, does not wait for the compiler,
@@ -28,23 +41,26 @@ def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved) -> Iter
         step: what ``make_train_step`` gave.
         state: shapes and dtypes of the state, see ``abstract_state``.
         config: of the run.
+        trace: where the step may lie traced already, or is kept when it is.
 
     Raises:
         Exception: what tracing or compiling raised, at the end.
     """
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated()), state)
     batch = [jax.ShapeDtypeStruct((*batch_shape(config), channels), "float32", sharding=split()) for channels in (3, 1)]
-    errors: list[Exception] = []
+    ahead, errors = Ahead(step), []
 
     def compile_step() -> None:
         try:
-            step.lower(state, *batch).compile()
+            if trace:
+                ahead.step = trace.of(step, state, *batch)
+            ahead.step.lower(state, *batch).compile()
         except Exception as error:
             errors.append(error)
 
     thread = Thread(target=compile_step, name=COMPILING)
     thread.start()
-    yield
+    yield ahead
     thread.join()
     if errors:
         raise errors[0]

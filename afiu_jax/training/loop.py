@@ -22,7 +22,7 @@ from afiu_jax.layers import count_parameters
 from afiu_jax.losses import LOSSES
 from afiu_jax.memory import is_long_step, keep_freed_memory
 from afiu_jax.networks import abstract_model, create_model
-from afiu_jax.training.ahead import compiled_ahead
+from afiu_jax.training.ahead import Ahead, compiled_ahead
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.checks import check_sizes, check_workdir, require_network, warn_of_start
 from afiu_jax.training.config import Resolved, batch_shape, num_steps, resolve, steps_per_epoch
@@ -40,6 +40,7 @@ from afiu_jax.training.state import TrainState, abstract_state, create_state, gr
 from afiu_jax.training.statistics import Statistics
 from afiu_jax.training.step import TrainStep, make_predict_step, make_train_step
 from afiu_jax.training.summary import write_summary
+from afiu_jax.training.traces import Traces
 from afiu_jax.training.validation import Validation
 from afiu_jax.weights import is_shipped, load_weights
 from input_pipeline.loader import Batch, Preparation, train_batches
@@ -49,13 +50,16 @@ from input_pipeline.sources import Spec, describe, looks_inverted, open_source
 from input_pipeline.transforms import Augment
 
 
-def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None) -> Outcome:
+def train_and_evaluate(
+    config, workdir: str | Path, init_from: str | None = None, *, traces: Traces | None = None
+) -> Outcome:
     """Trains, validates, logs and saves, or goes on where an earlier call with this work directory stopped.
 
     Args:
         config: a ConfigDict as ``configs/*.py`` give it.
         workdir: folder of the run; made if need be.
         init_from: the network where this run starts, see ``load_weights``.
+        traces: of earlier processes; None: the step is traced.
 
     Returns:
         How the run ended.
@@ -92,6 +96,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
     optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
     train_step = _train_step(abstract, optimizer, frozen, config)
+    trace = traces.of(config) if traces else None
     keep_last = config["checkpoint"]["keep_last"]
     with (
         held_by_first(workdir) as hold,
@@ -100,7 +105,11 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
     ):
         check_workdir(workdir, config)  # once more: a run may have ended here in between
         is_done = (checkpoints.latest_step or 0) >= steps
-        with nullcontext() if is_done else compiled_ahead(train_step, abstract_state(abstract, optimizer), config):
+        with (
+            nullcontext(Ahead(train_step))
+            if is_done
+            else compiled_ahead(train_step, abstract_state(abstract, optimizer), config, trace) as ahead
+        ):
             model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
             console.print(parameter_table(model, name))
             if start:
@@ -120,8 +129,7 @@ def train_and_evaluate(config, workdir: str | Path, init_from: str | None = None
                 console.print(f"resumed at step {position} of {steps}")
             batches = _train_batches(train, config, position)
             first = [next(batches)] if position < steps else []  # wrong data is told before the compiler is done
-        if config["train"]["layouts"]:
-            train_step = in_own_layouts(train_step)
+        train_step = in_own_layouts(ahead.step) if config["train"]["layouts"] else ahead.step
         is_due = validation_is_due(config, checkpoints, position, steps)
         if position >= steps and not is_due:
             console.print(f"nothing to do: {workdir} is at step {position} of {steps}")

@@ -98,12 +98,6 @@ def make_train_step(
         (batch_stats, total), _ = jax.lax.scan(add_part, (batch_stats, nothing), parts)
         return batch_stats, jax.tree.map(lambda x: x / accumulate, total)
 
-    @partial(
-        jax.jit,
-        donate_argnums=0,
-        compiler_options=_TRAIN_OPTIONS.get(platform, {}) | (DETERMINISTIC if deterministic else {}),
-        **(OWN_LAYOUTS if layouts else {}),
-    )
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         compute = gradients_of if accumulate == 1 else mean_of_parts
@@ -123,7 +117,18 @@ def make_train_step(
             following = jax.tree.map(partial(jnp.where, good), following, unchanged)
         return following, report
 
-    return train_step
+    return jit_step(train_step, deterministic=deterministic, layouts=layouts, platform=platform)
+
+
+def jit_step(
+    step: TrainStep, *, deterministic: bool = False, layouts: bool = False, platform: str | None = None
+) -> TrainStep:
+    """A step, jitted as one of training is: the memory of the old state is given to the new one.
+
+    The flags are as of ``make_train_step``.
+    """
+    options = _TRAIN_OPTIONS.get(platform or jax.default_backend(), {}) | (DETERMINISTIC if deterministic else {})
+    return jax.jit(step, donate_argnums=0, compiler_options=options, **(OWN_LAYOUTS if layouts else {}))
 
 
 def _norm_on_cpu(gradients: nnx.State) -> Float[Array, ""]:
