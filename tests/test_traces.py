@@ -122,6 +122,7 @@ def test_a_step_has_another_place_when_anything_it_was_traced_from_changes(tmp_p
     package.parent.mkdir()
     package.write_text("")
     monkeypatch.setitem(sys.modules, "package", SimpleNamespace(__file__=str(package)))
+    monkeypatch.setitem(sys.modules, "odd", SimpleNamespace(__file__=package))  # not a name
     for time in (0, 1):
         os.utime(package, (time, time))
         found.append(place(config))

@@ -105,11 +105,11 @@ def train_and_evaluate(
     ):
         check_workdir(workdir, config)  # once more: a run may have ended here in between
         is_done = (checkpoints.latest_step or 0) >= steps
-        with (
-            nullcontext(Ahead(train_step))
-            if is_done
-            else compiled_ahead(train_step, abstract_state(abstract, optimizer), config, trace) as ahead
-        ):
+        if is_done:
+            compiling = nullcontext(Ahead(train_step))
+        else:
+            compiling = compiled_ahead(train_step, abstract_state(abstract, optimizer), config, trace)
+        with compiling as ahead:
             model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
             console.print(parameter_table(model, name))
             if start:

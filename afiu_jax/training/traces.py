@@ -134,10 +134,10 @@ class Trace:
 
 def _loaded(*, installed: bool) -> set[Path]:
     """Files of the loaded modules: those of packages and of Python itself, or all others."""
-    names = {getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())} - {None}
+    names = {getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())}
     of_python = re.escape(sysconfig.get_paths()["stdlib"])
     packages = re.compile(f"^{of_python}/|/(site|dist)-packages/")
-    return {Path(name) for name in names if bool(packages.search(name)) == installed}
+    return {Path(name) for name in names if isinstance(name, str) and bool(packages.search(name)) == installed}
 
 
 def _own_files(config_file: Path) -> list[Path]:
@@ -165,10 +165,13 @@ def _time(path: Path) -> float:
 
 
 def _contents(paths: list[Path]) -> str:
-    """A digest of files and their names."""
+    """A digest of names of files and what they hold, if they can be read."""
     found = hashlib.sha256()
     for path in paths:
-        content = path.read_bytes() if path.is_file() else b""
+        try:
+            content = path.read_bytes()
+        except OSError:
+            content = b""
         found.update(f"{path} {len(content)}\n".encode() + content)
     return found.hexdigest()
 
