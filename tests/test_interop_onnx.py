@@ -110,7 +110,8 @@ def test_calibration_leaves_the_maps_as_they_are(u2netp, maps):
     assert not np.allclose(calibrated.stage1.embed.norm.mean[...], 0)
     for image in images:
         for found, expected in zip(maps(calibrated, image), maps(model, image), strict=True):
-            np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+            # Rounding, which differs from processor to processor: 1.4e-5 at most on an Intel Xeon.
+            np.testing.assert_allclose(found, expected, atol=5e-5, rtol=0)
 
 
 @needs_file
