@@ -1,4 +1,4 @@
-"""A training step by itself: what its program leaves out, and what it says of the gradient."""
+"""A training step by itself: what its program leaves out, what it says of the gradient, and Adam's."""
 
 import re
 
@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import tiny_config
 from flax import nnx
 
 from afiu_jax.layers import conv
+from afiu_jax.training.config import resolve
+from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.state import create_state, graph_of
 from afiu_jax.training.step import _norm_on_cpu, make_train_step
 
@@ -59,3 +62,19 @@ def test_the_norm_of_large_and_of_small_arrays(shapes):
     expected = np.linalg.norm(np.concatenate([np.ravel(array) for array in arrays]).astype(np.float64))
     found = _norm_on_cpu(nnx.State(dict(enumerate(map(jnp.asarray, arrays)))))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_adam_takes_the_papers_step():
+    """Bias-corrected Adam by hand, against the optimiser that a configuration makes."""
+    config = resolve(tiny_config(train__learning_rate=0.01, train__weight_decay=0.1))
+    optimizer = create_optimizer(config)
+    w, gradients = np.array([1.0, -2.0]), np.array([[0.5, 0.1], [-0.2, 0.3]])
+    params = {"w": jnp.asarray(w)}
+    state, m, v = optimizer.init(params), np.zeros(2), np.zeros(2)
+    for t, g in enumerate(gradients, start=1):
+        updates, state = optimizer.update({"w": jnp.asarray(g)}, state, params)
+        params = optax.apply_updates(params, updates)
+        g = g + 0.1 * w
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        w = w - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    np.testing.assert_allclose(params["w"], w, rtol=1e-5)

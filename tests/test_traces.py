@@ -60,15 +60,14 @@ def test_another_configuration_is_traced(traced, tmp_path):
     assert len(traced) == 2
 
 
-@pytest.mark.parametrize("damage", [b"", b"0" * 100], ids=["empty", "zeros"])
-def test_a_damaged_file_is_traced_and_written_again(traced, tmp_path, damage):
+def test_a_damaged_file_is_traced_and_written_again(traced, tmp_path):
     losses = train(tmp_path / "a", tmp_path / "traces")
     (kept,) = (tmp_path / "traces").iterdir()
     whole = kept.read_bytes()
-    for data in (damage, whole[:-1], whole[:40] + b"0" + whole[41:]):
+    for i, data in enumerate((b"", b"0" * 100, whole[:-1], whole[:40] + b"?" + whole[41:])):
         kept.write_bytes(data)
         before = len(traced)
-        assert train(tmp_path / f"b{len(data)}-{before}", tmp_path / "traces") == losses
+        assert train(tmp_path / f"b{i}", tmp_path / "traces") == losses
         assert len(traced) == before + 1
         assert len(kept.read_bytes()) == len(whole)
 
@@ -88,6 +87,7 @@ def test_what_jax_does_not_export_is_traced_every_time(traced, tmp_path, monkeyp
     monkeypatch.setitem(LOSSES, "bce", printing)
     for name in "ab":
         train(tmp_path / name, tmp_path / "traces")
+    jax.effects_barrier()
     assert len(seen) == 6
     assert not (tmp_path / "traces").exists()
 
@@ -102,7 +102,7 @@ def test_a_network_that_cannot_be_traced_says_so(pocket, tmp_path, monkeypatch):
 
 
 def place(config, config_file="configs/sod.py", **options):
-    return Traces(Path("traces"), str(config_file), **options).of(config)
+    return Traces(Path("traces"), str(config_file), **options).find(config)
 
 
 def test_a_step_has_another_place_when_anything_it_was_traced_from_changes(tmp_path, monkeypatch):
@@ -154,7 +154,7 @@ def test_a_module_that_is_first_loaded_while_tracing_has_every_step_traced(trace
     assert not (tmp_path / "traces").exists()
     train(tmp_path / "b", tmp_path / "traces")  # now it is loaded before
     assert len(list((tmp_path / "traces").iterdir())) == 1
-    monkeypatch.delitem(sys.modules, "late")
+    del sys.modules["late"]
 
 
 @pytest.mark.parametrize("setting", [jax.debug_nans, jax.debug_infs, jax.disable_jit])

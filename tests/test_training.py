@@ -8,7 +8,6 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from conftest import TINY_OPTIONS, tiny_config
 from flax import nnx
@@ -306,22 +305,6 @@ def test_one_batch_can_be_learned(sod_run):
     share = batch["mask"].mean()
     constant = -(share * np.log(share) + (1 - share) * np.log(1 - share))
     assert report.loss < 0.6 * constant
-
-
-def test_adam_takes_the_papers_step():
-    """Bias-corrected Adam by hand, against the optimiser that a configuration makes."""
-    config = loop.resolve(tiny_config(train__learning_rate=0.01, train__weight_decay=0.1))
-    optimizer = create_optimizer(config)
-    w, gradients = np.array([1.0, -2.0]), np.array([[0.5, 0.1], [-0.2, 0.3]])
-    params = {"w": jnp.asarray(w)}
-    state, m, v = optimizer.init(params), np.zeros(2), np.zeros(2)
-    for t, g in enumerate(gradients, start=1):
-        updates, state = optimizer.update({"w": jnp.asarray(g)}, state, params)
-        params = optax.apply_updates(params, updates)
-        g = g + 0.1 * w
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        w = w - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-    np.testing.assert_allclose(params["w"], w, rtol=1e-5)
 
 
 def test_predictor_maps_have_the_photos_size_and_score(sod_run):

@@ -53,7 +53,7 @@ def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved, trace: 
     def compile_step() -> None:
         try:
             if trace:
-                ahead.step = trace.of(step, state, *batch)
+                ahead.step = trace.use(step, state, *batch)
             ahead.step.lower(state, *batch).compile()
         except Exception as error:
             errors.append(error)

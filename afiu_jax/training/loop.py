@@ -96,7 +96,7 @@ def train_and_evaluate(
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
     optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
     train_step = _train_step(abstract, optimizer, frozen, config)
-    trace = traces.of(config) if traces else None
+    trace = traces.find(config) if traces else None
     keep_last = config["checkpoint"]["keep_last"]
     with (
         held_by_first(workdir) as hold,

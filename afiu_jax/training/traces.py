@@ -57,7 +57,7 @@ class Traces:
         folder = program_folder()
         return None if folder is None else cls(folder / "traces", config_file)
 
-    def of(self, config: Resolved) -> "Trace | None":
+    def find(self, config: Resolved) -> "Trace | None":
         """The place of a run's step; None if it is to be traced in any case.
 
         Call it where a process has always loaded the same modules.
@@ -97,7 +97,7 @@ class Trace:
     source: Path
     contents: str
 
-    def of(self, step: TrainStep, state: TrainState, *batch: jax.ShapeDtypeStruct) -> TrainStep:
+    def use(self, step: TrainStep, state: TrainState, *batch: jax.ShapeDtypeStruct) -> TrainStep:
         """The step as it was traced before, else as it is traced now and kept.
 
         Args:
