@@ -3,11 +3,16 @@
 import ctypes
 import sys
 
+import numpy as np
+
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Names of glibc's options, see mallopt(3)."""
 
+_PAGE, _PART = 2**12, 2**26
+"""Bytes of the smallest page, and of what is met at a time."""
 
-def keep_freed_memory() -> None:
+
+def keep_freed_memory() -> bool:
     """From now on, for a program that computes on one CPU: what one step or map needed is there for the next.
 
     XLA asks for all memory of a program at once, 1 to 3 GB for a step, and frees it when that is done, which Linux
@@ -17,16 +22,34 @@ def keep_freed_memory() -> None:
 
     Call it from the main thread, before anything is computed; it starts JAX's backend. On a GPU freed memory is not
     kept. On systems without glibc nothing happens.
+
+    Returns:
+        Whether it is kept.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
-        return
+        return False
     import jax  # not above: commands that need no JAX start without it
 
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if jax.default_backend() == "cpu":
-        mallopt(_MMAP_MAX, 0)
-        mallopt(_TRIM_THRESHOLD, -1)
+    if jax.default_backend() != "cpu":
+        return False
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_TRIM_THRESHOLD, -1)
+    return True
+
+
+def meet_memory(size: int) -> None:
+    """Takes memory from the system, for whatever the main thread asks for next; only where freed memory is kept.
+
+    The first step would meet it page by page, in its own time; a thread that waits for a compiler has time.
+
+    Args:
+        size: in bytes.
+    """
+    block = np.empty(size, np.uint8)
+    for start in range(0, size, _PART):  # in parts, so that Ctrl-C need not wait long
+        block[start : start + _PART : _PAGE] = 0
 
 
 def is_long_step(parameters: int, pixels: int) -> bool:

@@ -25,7 +25,6 @@ from input_pipeline.folder import Folder
 from input_pipeline.records import DataError, Meaning, Record, Source
 from input_pipeline.scenes import Scenes
 from input_pipeline.skipping import Faults, Skipping
-from input_pipeline.tfds_source import open_tfds
 
 
 @dataclass(frozen=True)
@@ -167,6 +166,8 @@ def _open(spec: Spec, positive: Meaning, seed: int, faults: Faults | None) -> So
             raise DataError("data of name folder needs a path: the folder that holds images/ and masks/")
         root = f"{spec.path}/{spec.split}" if spec.split else spec.path
         return Folder(root, spec.white or "salient", spec.images_dir, spec.masks_dir, faults)
+    from input_pipeline.tfds_source import open_tfds  # not above: TFDS takes a while to load
+
     return open_tfds(spec.name, spec.split or "train", spec.path, spec.white)
 
 

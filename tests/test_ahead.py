@@ -75,7 +75,7 @@ def test_whoever_leaves_early_does_not_wait_for_the_compiler(error):
 
     step.lower = lower
     state = TrainState(jax.ShapeDtypeStruct((), "int32"), nnx.State({}), nnx.State({}), ())
-    with pytest.raises((KeyboardInterrupt, UserError)), compiled_ahead(step, state, resolve(tiny_config())):
+    with pytest.raises((KeyboardInterrupt, UserError)), compiled_ahead(lambda: step, state, resolve(tiny_config())):
         assert begun.wait(60)
         raise error
     (thread,) = (thread for thread in threading.enumerate() if thread.name == COMPILING)

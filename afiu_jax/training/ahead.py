@@ -4,7 +4,7 @@ Both take seconds for a large network, and neither needs the other: the compiler
 earlier run, and NumPy, which draws, let other threads run meanwhile.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
@@ -24,21 +24,23 @@ class Ahead:
     """What is compiled in the meantime.
 
     Attributes:
-        step: the one to call, once the compiler is done.
+        step: the one to call, once the compiler is done; None before.
     """
 
-    step: TrainStep
+    step: TrainStep | None = None
 
 
 @contextmanager
-def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved, trace: Trace | None = None) -> Iterator[Ahead]:
+def compiled_ahead(
+    make_step: Callable[[], TrainStep], state: TrainState, config: Resolved, trace: Trace | None = None
+) -> Iterator[Ahead]:
     """Compiles a step in another thread, for what a run will call it with; at the end, that is done.
 
     JAX keeps the program for the call. Whoever leaves early, for an error or Ctrl-C, does not wait for the compiler,
     half a minute if nothing is in the cache; a process that then ends does, unless it does so by ``errors.leave``.
 
     Args:
-        step: what ``make_train_step`` gave.
+        make_step: gives the step, see ``make_train_step``. It is called in that thread, if need be.
         state: shapes and dtypes of the state, see ``abstract_state``.
         config: of the run.
         trace: where the step may lie traced already, or is kept when it is.
@@ -48,12 +50,11 @@ def compiled_ahead(step: TrainStep, state: TrainState, config: Resolved, trace: 
     """
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated()), state)
     batch = [jax.ShapeDtypeStruct((*batch_shape(config), channels), "float32", sharding=split()) for channels in (3, 1)]
-    ahead, errors = Ahead(step), []
+    ahead, errors = Ahead(), []
 
     def compile_step() -> None:
         try:
-            if trace:
-                ahead.step = trace.use(step, state, *batch)
+            ahead.step = trace.use(make_step, state, *batch) if trace else make_step()
             ahead.step.lower(state, *batch).compile()
         except Exception as error:
             errors.append(error)

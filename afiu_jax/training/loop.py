@@ -6,6 +6,7 @@ Where the weights come from, in this order: the work directory's last checkpoint
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from itertools import chain, islice
 from math import prod
 from pathlib import Path
@@ -20,7 +21,7 @@ from afiu_jax.console import open_console
 from afiu_jax.interop.backbone import fill_backbone, read_backbone
 from afiu_jax.layers import count_parameters
 from afiu_jax.losses import LOSSES
-from afiu_jax.memory import is_long_step, keep_freed_memory
+from afiu_jax.memory import is_long_step, keep_freed_memory, meet_memory
 from afiu_jax.networks import abstract_model, create_model
 from afiu_jax.training.ahead import Ahead, compiled_ahead
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
@@ -73,8 +74,9 @@ def train_and_evaluate(
     config, workdir = resolve(config), Path(workdir).expanduser().absolute()
     name, options = config["model"]["name"], config["model"]["options"]
     abstract = require_network(name, options)
-    if is_long_step(count_parameters(abstract), prod(batch_shape(config))):
-        keep_freed_memory()  # before the first use of devices, which is next
+    parameters = count_parameters(abstract)
+    # Before the first use of devices, which is next.
+    keeps_memory = is_long_step(parameters, prod(batch_shape(config))) and keep_freed_memory()
     console = open_console()
     console.quiet = not is_first()
     check_sizes(config)
@@ -95,7 +97,7 @@ def train_and_evaluate(
 
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
     optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
-    train_step = _train_step(abstract, optimizer, frozen, config)
+    make_step = partial(_train_step, abstract, optimizer, frozen, config)
     trace = traces.find(config) if traces else None
     keep_last = config["checkpoint"]["keep_last"]
     with (
@@ -106,9 +108,9 @@ def train_and_evaluate(
         check_workdir(workdir, config)  # once more: a run may have ended here in between
         is_done = (checkpoints.latest_step or 0) >= steps
         if is_done:
-            compiling = nullcontext(Ahead(train_step))
+            compiling = nullcontext(Ahead(make_step()))  # the last checkpoint may be damaged
         else:
-            compiling = compiled_ahead(train_step, abstract_state(abstract, optimizer), config, trace)
+            compiling = compiled_ahead(make_step, abstract_state(abstract, optimizer), config, trace)
         with compiling as ahead:
             model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
             console.print(parameter_table(model, name))
@@ -129,6 +131,8 @@ def train_and_evaluate(
                 console.print(f"resumed at step {position} of {steps}")
             batches = _train_batches(train, config, position)
             first = [next(batches)] if position < steps else []  # wrong data is told before the compiler is done
+            if keeps_memory and not is_done:
+                meet_memory(2 * 4 * parameters)  # for gradients and for kernels as products take them
         train_step = in_own_layouts(ahead.step) if config["train"]["layouts"] else ahead.step
         is_due = validation_is_due(config, checkpoints, position, steps)
         if position >= steps and not is_due:

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import sysconfig
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,34 +98,36 @@ class Trace:
     source: Path
     contents: str
 
-    def use(self, step: TrainStep, state: TrainState, *batch: jax.ShapeDtypeStruct) -> TrainStep:
+    def use(self, make_step: Callable[[], TrainStep], state: TrainState, *batch: jax.ShapeDtypeStruct) -> TrainStep:
         """The step as it was traced before, else as it is traced now and kept.
 
         Args:
-            step: what ``make_train_step`` gave.
+            make_step: gives the step to trace, see ``make_train_step``.
             state: shapes, dtypes and shardings of the state.
             *batch: those of images and masks.
 
         Returns:
-            A step that computes the same; ``step`` itself if JAX cannot export it, which is tried every time.
+            A step that computes the same; that of ``make_step`` if JAX cannot export it, which is tried every time.
         """
         leaves, tree = jax.tree.flatten((state, *batch))
         following = jax.tree.structure((state, Report(0, 0)))
 
-        def on_leaves(*leaves: Array) -> list[Array]:
-            found = step.__wrapped__(*jax.tree.unflatten(tree, leaves))
-            assert jax.tree.structure(found) == following
-            return jax.tree.leaves(found)
-
         try:
             data = _read(self.path)
             if data is None:
+                step = make_step()
+
+                def on_leaves(*leaves: Array) -> list[Array]:
+                    found = step.__wrapped__(*jax.tree.unflatten(tree, leaves))
+                    assert jax.tree.structure(found) == following
+                    return jax.tree.leaves(found)
+
                 data = export.export(jax.jit(on_leaves))(*leaves).serialize()
                 if _contents(_own_files(self.source)) == self.contents:  # else a module has come or changed meanwhile
                     _write(self.path, data)
             exported = export.deserialize(data)
         except Exception:  # what cannot be exported, as callbacks into Python, can be traced; a fault is raised again
-            return step
+            return make_step()
 
         def train_step(*arguments: TrainState | Images | Maps) -> tuple[TrainState, Report]:
             return jax.tree.unflatten(following, exported.call(*jax.tree.leaves(arguments)))
