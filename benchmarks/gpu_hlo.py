@@ -10,7 +10,7 @@ _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.$-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.$-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
 _ARRAY = re.compile(r"([a-z]\w*)\[([\d,]*)\]")
 _CONVOLUTION = re.compile(r'custom_call_target="__cudnn\$conv(\w+)"')
-_CALLS = re.compile(r"calls=%?([\w.$-]+)")
+_CALLS = re.compile(r"(?:calls|to_apply)=%?([\w.$-]+)")
 
 
 class Instruction(NamedTuple):
@@ -53,16 +53,21 @@ def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
 
     Returns:
         ``convolutions`` by direction and type; ``fusions``; ``transposes_by_convolutions``: how many operations that
-        feed or read a convolution change the order of dimensions, of activations and of weights; and the bytes of
-        activations in float32 and in bfloat16 that convolutions read and write.
+        feed or read a convolution change the order of dimensions, of activations and of weights; the bytes of
+        activations in float32 and in bfloat16 that convolutions read and write; and ``bytes_of_kernels``, operands and
+        results of everything that runs, each as a whole, those of a loop once.
     """
     computations = read_computations(hlo)
     transposing = {name for name, body in computations.items() if any(i.kind == "transpose" for i in body)}
     weights = {_sides(shape) for shape in kernels}
     convolutions, transposes, traffic = Counter(), Counter(), Counter()
-    fusions = 0
-    for body in computations.values():
+    fusions, everything = 0, 0
+    parts = {name for body in computations.values() for i in body for name in _CALLS.findall(i.text)}
+    for name, body in computations.items():
         by_name = {instruction.name: instruction for instruction in body}
+        if name not in parts:
+            ran = [i for i in body if i.kind not in _NOTHING]
+            everything += sum(_bytes(x) for i in ran for x in (i, *(by_name[o] for o in i.operands if o in by_name)))
         fusions += sum(i.kind == "fusion" for i in body)
         found = [i for i in body if _CONVOLUTION.search(i.text)]
         names = {i.name for i in found}
@@ -88,10 +93,18 @@ def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
         "fusions": fusions,
         "transposes_by_convolutions": {key: transposes[key] for key in ("activations", "weights")},
         "bytes_at_convolutions": {key: traffic[key] for key in ("f32", "bf16") if traffic[key]},
+        "bytes_of_kernels": everything,
     }
 
 
-_BYTES = {"f32": 4, "bf16": 2, "f16": 2}
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
+
+_NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
+"""Operations that no kernel does."""
+
+
+def _bytes(instruction: Instruction) -> int:
+    return sum(prod(sides) * _BYTES.get(kind, 0) for kind, sides in instruction.arrays)
 
 
 def _arrays(text: str) -> list[tuple[str, tuple[int, ...]]]:

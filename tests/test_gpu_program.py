@@ -49,6 +49,8 @@ def test_convolutions_fusions_and_transposes_are_counted():
         "fusions": 2,
         "transposes_by_convolutions": {"activations": 1, "weights": 1},
         "bytes_at_convolutions": {"f32": 4 * (2 * 3 * 64 + 2 * 4 * 64)},
+        # The image and the weights are read and written to be transposed; both and the maps; the maps twice more.
+        "bytes_of_kernels": 4 * (2 * 384 + 2 * 300 + (384 + 300 + 512) + 2 * 512),
     }
 
 
