@@ -40,14 +40,18 @@ def keep_freed_memory() -> bool:
 
 
 def meet_memory(size: int) -> None:
-    """Takes memory from the system, for whatever the main thread asks for next; only where freed memory is kept.
+    """Takes memory from the system, for whatever the main thread asks for next, a program of one device for instance.
 
-    The first step would meet it page by page, in its own time; a thread that waits for a compiler has time.
+    The first step would meet it in its own time; a thread that waits for a compiler has time. NumPy asks for large
+    pages. Call it only where ``keep_freed_memory`` says that freed memory is kept.
 
     Args:
         size: in bytes.
     """
-    block = np.empty(size, np.uint8)
+    try:
+        block = np.empty(size, np.uint8)
+    except MemoryError:  # it is a guess, and may be more than is needed
+        return
     for start in range(0, size, _PART):  # in parts, so that Ctrl-C need not wait long
         block[start : start + _PART : _PAGE] = 0
 

@@ -55,14 +55,15 @@ def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
         ``convolutions`` by direction and type; ``fusions``; ``transposes_by_convolutions``: how many operations that
         feed or read a convolution change the order of dimensions, of activations and of weights; the bytes of
         activations in float32 and in bfloat16 that convolutions read and write; and ``bytes_of_kernels``, operands and
-        results of everything that runs, each as a whole, those of a loop once.
+        results of everything that runs, each once and as a whole, those of a loop for one turn.
     """
     computations = read_computations(hlo)
     transposing = {name for name, body in computations.items() if any(i.kind == "transpose" for i in body)}
     weights = {_sides(shape) for shape in kernels}
     convolutions, transposes, traffic = Counter(), Counter(), Counter()
     fusions, everything = 0, 0
-    parts = {name for body in computations.values() for i in body for name in _CALLS.findall(i.text)}
+    everyone = [i for body in computations.values() for i in body]
+    parts = {name for i in everyone if i.kind != "call" for name in _CALLS.findall(i.text)}
     for name, body in computations.items():
         by_name = {instruction.name: instruction for instruction in body}
         if name not in parts:
@@ -99,8 +100,8 @@ def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
 
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
 
-_NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
-"""Operations that no kernel does."""
+_NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call"}
+"""Operations that move nothing, but for what they call."""
 
 
 def _bytes(instruction: Instruction) -> int:

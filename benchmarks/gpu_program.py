@@ -85,7 +85,7 @@ def show(result: dict) -> None:
     print(f"  transposes beside convolutions: {result['transposes_by_convolutions']}")
     traffic = {kind: round(size / 1e9, 2) for kind, size in result["bytes_at_convolutions"].items()}
     print(f"  GB of activations that convolutions read and write: {traffic}")
-    print(f"  GB that all kernels read and write, at most: {result['bytes_of_kernels'] / 1e9:.1f}")
+    print(f"  GB that all kernels read and write, each array once: {result['bytes_of_kernels'] / 1e9:.1f}")
 
 
 def main() -> None:

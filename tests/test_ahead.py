@@ -50,6 +50,16 @@ def test_a_run_and_one_that_resumes_use_what_was_compiled_ahead(pocket, tmp_path
         jax.monitoring.clear_event_listeners()
 
 
+def test_memory_for_gradients_and_kernels_is_met_meanwhile(pocket, tmp_path, monkeypatch):
+    met = []
+    monkeypatch.setattr(loop, "is_long_step", lambda *_: True)
+    monkeypatch.setattr(loop, "keep_freed_memory", lambda: True)
+    monkeypatch.setattr(loop, "meet_memory", met.append)
+    for _ in range(2):  # the second run has nothing to do
+        loop.train_and_evaluate(pocket_config(train__num_steps=1), tmp_path)
+        assert met == [2 * 4 * (3 * 3 * 3 * 4 + 4 + 4 + 4 + 3 * 3 * 4 * 1 + 1)]
+
+
 def test_an_error_in_the_step_is_told_once(pocket, tmp_path, monkeypatch):
     def broken(*_):
         raise RuntimeError("no such loss")

@@ -54,6 +54,39 @@ def test_convolutions_fusions_and_transposes_are_counted():
     }
 
 
+LOOP = """\
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %c = f32[] add(%a, %b)
+}
+
+%body (state: (f32[10])) -> (f32[10]) {
+  %state = (f32[10]{0}) parameter(0)
+  %x = f32[10]{0} get-tuple-element(%state), index=0
+  %y = f32[10]{0} copy(%x)
+  ROOT %next = (f32[10]{0}) tuple(%y)
+}
+
+%other (z: f32[10]) -> f32[] {
+  %z = f32[10]{0} parameter(0)
+  %zero = f32[] constant(0)
+  ROOT %sum = f32[] reduce(%z, %zero), dimensions={0}, to_apply=%add
+}
+
+ENTRY %main (start: (f32[10])) -> f32[] {
+  %start = (f32[10]{0}) parameter(0)
+  %turned = (f32[10]{0}) while(%start), condition=%always, body=%body
+  %last = f32[10]{0} get-tuple-element(%turned), index=0
+  ROOT %total = f32[] call(%last), to_apply=%other
+}
+"""
+
+
+def test_loops_and_calls_move_what_their_bodies_do():
+    assert summarise(LOOP, [])["bytes_of_kernels"] == 4 * (2 * 10 + (10 + 1 + 1))
+
+
 def test_bfloat16_is_told_from_float32():
     assert summarise(HLO.replace("f32[2", "bf16[2"), [(5, 5, 3, 4)])["convolutions"] == {"Forward bf16": 1}
 

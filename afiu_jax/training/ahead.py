@@ -24,7 +24,7 @@ class Ahead:
     """What is compiled in the meantime.
 
     Attributes:
-        step: the one to call, once the compiler is done; None before.
+        step: the one to call, None until it is made.
     """
 
     step: TrainStep | None = None

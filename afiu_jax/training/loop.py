@@ -97,6 +97,7 @@ def train_and_evaluate(
 
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
     optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
+    # What is made so sets ``abstract`` for training, in place; nothing else uses it from there on.
     make_step = partial(_train_step, abstract, optimizer, frozen, config)
     trace = traces.find(config) if traces else None
     keep_last = config["checkpoint"]["keep_last"]
@@ -108,7 +109,7 @@ def train_and_evaluate(
         check_workdir(workdir, config)  # once more: a run may have ended here in between
         is_done = (checkpoints.latest_step or 0) >= steps
         if is_done:
-            compiling = nullcontext(Ahead(make_step()))  # the last checkpoint may be damaged
+            compiling = nullcontext(Ahead(make_step()))  # used if the last checkpoint is damaged
         else:
             compiling = compiled_ahead(make_step, abstract_state(abstract, optimizer), config, trace)
         with compiling as ahead:
@@ -131,7 +132,7 @@ def train_and_evaluate(
                 console.print(f"resumed at step {position} of {steps}")
             batches = _train_batches(train, config, position)
             first = [next(batches)] if position < steps else []  # wrong data is told before the compiler is done
-            if keeps_memory and not is_done:
+            if keeps_memory and not is_done and jax.local_device_count() == 1:
                 meet_memory(2 * 4 * parameters)  # for gradients and for kernels as products take them
         train_step = in_own_layouts(ahead.step) if config["train"]["layouts"] else ahead.step
         is_due = validation_is_due(config, checkpoints, position, steps)
