@@ -61,14 +61,14 @@ def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
     transposing = {name for name, body in computations.items() if any(i.kind == "transpose" for i in body)}
     weights = {_sides(shape) for shape in kernels}
     convolutions, transposes, traffic = Counter(), Counter(), Counter()
-    fusions, everything = 0, 0
-    everyone = [i for body in computations.values() for i in body]
-    parts = {name for i in everyone if i.kind != "call" for name in _CALLS.findall(i.text)}
+    fusions, moved = 0, 0
+    callers = [i for body in computations.values() for i in body if i.kind != "call"]
+    inside = {name for caller in callers for name in _CALLS.findall(caller.text)}  # of kernels: registers, no memory
     for name, body in computations.items():
         by_name = {instruction.name: instruction for instruction in body}
-        if name not in parts:
-            ran = [i for i in body if i.kind not in _NOTHING]
-            everything += sum(_bytes(x) for i in ran for x in (i, *(by_name[o] for o in i.operands if o in by_name)))
+        for kernel in body if name not in inside else ():
+            if kernel.kind not in _NOTHING:
+                moved += _bytes(kernel) + sum(_bytes(by_name[o]) for o in kernel.operands if o in by_name)
         fusions += sum(i.kind == "fusion" for i in body)
         found = [i for i in body if _CONVOLUTION.search(i.text)]
         names = {i.name for i in found}
@@ -94,7 +94,7 @@ def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
         "fusions": fusions,
         "transposes_by_convolutions": {key: transposes[key] for key in ("activations", "weights")},
         "bytes_at_convolutions": {key: traffic[key] for key in ("f32", "bf16") if traffic[key]},
-        "bytes_of_kernels": everything,
+        "bytes_of_kernels": moved,
     }
 
 
@@ -105,6 +105,7 @@ _NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "w
 
 
 def _bytes(instruction: Instruction) -> int:
+    """Of its results."""
     return sum(prod(sides) * _BYTES.get(kind, 0) for kind, sides in instruction.arrays)
 
 
