@@ -90,7 +90,8 @@ class Folder:
 def read(path: Path, mode: str) -> np.ndarray:
     """Decodes a picture: ``RGB`` to uint8 ``[h, w, 3]``, ``L`` to uint8 ``[h, w]``.
 
-    Transparency is dropped, not blended. EXIF rotation is ignored: a mask carries none, and the pair must agree.
+    What is transparent in a photo is white, as ``afiu predict`` sees it. EXIF rotation is ignored: a mask carries
+    none, and the pair must agree.
 
     Raises:
         DataError: a file that cannot be decoded to its end.
@@ -173,7 +174,10 @@ def _check(image: Path, mask: Path) -> None:
             read(path, mode)
     if sizes[0] != sizes[1]:
         (w1, h1), (w2, h2) = sizes
-        raise DataError(f"{image} is {w1}x{h1} but {mask} is {w2}x{h2}: make them the same size")
+        remedy = "make them the same size"
+        if (w1, h1) == (h2, w2):
+            remedy = "turn one of them; a photo that is shown upright by its EXIF data alone has to be saved so"
+        raise DataError(f"{image} is {w1}x{h1} but {mask} is {w2}x{h2}: {remedy}")
 
 
 def _tail(path: Path, length: int = 64) -> bytes:

@@ -35,14 +35,20 @@ def to_8_bit(picture: Image.Image) -> Image.Image:
 
 
 def pixels(picture: Image.Image, mode: str) -> UInt8[np.ndarray, "h w *channels"]:
-    """``RGB`` as ``[h, w, 3]``, ``L`` as ``[h, w]``, 0–255, of a picture of 8 or 16 bits; transparency is dropped.
+    """``RGB`` as ``[h, w, 3]``, ``L`` as ``[h, w]``, 0–255, of a picture of 8 or 16 bits.
+
+    What is transparent is white in ``RGB``, that is in photos; in masks transparency is dropped.
 
     Raises:
         ValueError: numbers of 32 bits, whose range nothing tells, and which Pillow would clip at 255.
     """
     if picture.mode in ("I", "F"):
         raise ValueError("it holds numbers of 32 bits, whose range nothing tells; save it with 8 or 16")
-    return np.array(to_8_bit(picture).convert(mode))
+    picture = to_8_bit(picture)
+    if mode == "RGB" and picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.array(picture.convert(mode))
 
 
 def mask_pixels(picture: Image.Image) -> tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w 3"]]:
@@ -83,7 +89,4 @@ def photo_pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         if picture.mode == "I":
             peak = max(peak, 255.0)
         picture = Image.fromarray(np.rint(values.clip(0) / np.float32(peak) * 255).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return pixels(picture, "RGB")

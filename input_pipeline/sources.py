@@ -14,6 +14,7 @@ any other             a TFDS data set prepared in ``path``, ours (``afiu data li
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -25,6 +26,7 @@ from input_pipeline.folder import Folder
 from input_pipeline.records import DataError, Meaning, Record, Source
 from input_pipeline.scenes import Scenes
 from input_pipeline.skipping import Faults, Skipping
+from input_pipeline.suspicion import looks_unscaled
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,9 @@ def open_source(spec: Spec, positive: Meaning, *, seed: int = 0, faults: Faults 
         faults: where what cannot be used is noted and left out, see ``skipping``; None: it is an error.
 
     Raises:
-        DataError: bad data (see ``folder.Folder`` and ``tfds_source.open_tfds``), a slice that leaves nothing, or
-            masks that cannot serve the task, such as salient objects for ``positive = "blur"``.
+        DataError: bad data (see ``folder.Folder`` and ``tfds_source.open_tfds``), a slice that leaves nothing, masks
+            that cannot serve the task, such as salient objects for ``positive = "blur"``, or that hold 0 and 1 in
+            place of 0 and 255.
     """
     _require_meanings(spec, positive)
     source, indices = _part(spec, positive, seed, faults)
@@ -73,6 +76,7 @@ def open_source(spec: Spec, positive: Meaning, *, seed: int = 0, faults: Faults 
             f"the masks of {describe(spec)} mark {source.white}, the task wants {positive}: name bokeh composites "
             "blur from salient masks; white=blur or white=focus corrects a wrong declaration"
         )
+    _require_scaled(View(source, indices, source.white, False), spec)
     view = View(source, indices, positive, flip)
     return view if faults is None else Skipping(view)
 
@@ -86,6 +90,22 @@ def open_declared(spec: Spec, *, faults: Faults | None = None) -> Source:
     _require_meanings(spec, positive)
     source, indices = _part(spec, positive, 0, faults)
     return View(source, indices, source.white, False)
+
+
+def _require_scaled(source: Source, spec: Spec, samples: int = 5) -> None:
+    """Masks of which none reaches 128 would be empty without a word; a few of them tell."""
+    if spec.name in ("scenes", "bokeh"):
+        return
+    masks = []
+    for index in np.linspace(0, len(source) - 1, min(samples, len(source))).astype(int):
+        with suppress(DataError):  # which is for whoever asks for the record
+            masks.append(source[int(index)]["mask"])
+    marked = [mask for mask in masks if mask.any()]
+    if marked and all(map(looks_unscaled, marked)):
+        raise DataError(
+            f"the masks of {describe(spec)} hold no more than {max(mask.max() for mask in marked)}, and a target is "
+            "what is from 128 on: save them with 255 in place of 1"
+        )
 
 
 def _require_meanings(spec: Spec, positive: str) -> None:
@@ -156,7 +176,9 @@ def _open(spec: Spec, positive: Meaning, seed: int, faults: Faults | None) -> So
             raise DataError("bokeh composites from a SOD source; source is folder, scenes or a TFDS name")
         if len(spec.radius) != 2:
             raise DataError(f"the radius of bokeh is {spec.radius}; it is a range, of two numbers")
-        subjects = _open(replace(spec, name=spec.source), "salient", seed, faults)
+        salient = replace(spec, name=spec.source)
+        subjects = _open(salient, "salient", seed, faults)
+        _require_scaled(subjects, salient)
         try:
             return Bokeh(subjects, seed=seed, radius=tuple(spec.radius))
         except ValueError as error:

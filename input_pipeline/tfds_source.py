@@ -22,7 +22,8 @@ class TfdsSource:
     no state.
 
     Args:
-        examples: dictionaries of encoded files, ``image``, ``mask`` and perhaps ``id``, decoded one by one.
+        examples: dictionaries of encoded files, ``image``, ``mask`` and perhaps ``id``, text or a number, decoded one
+            by one.
         white: what 255 means in the masks.
     """
 
@@ -46,11 +47,12 @@ class TfdsSource:
         name = f"{index:06d}"
         try:
             example = self._examples[index]
-            if None in example.values():
+            if example["image"] is None or example["mask"] is None:
                 raise ValueError("its file ends before it")
         except Exception as error:  # no narrower: TFDS decodes whatever a damaged file gives
             raise DataError(f"cannot read record {name}: {_cause(error)}; prepare the data set again") from error
-        name = example["id"].decode() if "id" in example else name
+        if (key := example.get("id")) is not None:
+            name = key.decode(errors="replace") if isinstance(key, bytes) else str(key)
         try:
             image = pixels(_open(example["image"]), "RGB")
             mask, colours = mask_pixels(_open(example["mask"]))

@@ -137,11 +137,12 @@ def test_files_that_are_no_pictures_are_left_alone(tmp_path):
     assert np.array_equal(source[0]["mask"], mask)
 
 
-def test_transparency_of_a_photo_is_dropped(tmp_path):
+def test_what_is_transparent_is_white_in_a_photo_and_as_it_is_in_a_mask(tmp_path):
     colours = noise(5, 6)
     alpha = np.linspace(0, 255, 30).astype(np.uint8).reshape(5, 6, 1)
     path = write(tmp_path, "a.png", np.concatenate([colours, alpha], axis=-1))
-    assert np.array_equal(read(path, "RGB"), colours)
+    shown = alpha / 255 * colours + (1 - alpha / 255) * 255
+    assert np.abs(read(path, "RGB") - shown).max() <= 1
     assert close(read(path, "L"), luma(colours))
 
 
@@ -155,7 +156,7 @@ def test_a_palette_is_looked_up(tmp_path, transparent):
     picture.save(path, **({} if transparent is None else {"transparency": transparent}))
     with Image.open(path) as saved:
         assert saved.mode == "P"
-    assert np.array_equal(read(path, "RGB"), palette[indices])
+    assert np.array_equal(read(path, "RGB"), palette[indices])  # the transparent entry is white
     assert close(read(path, "L"), luma(palette[indices]))
     assert read(path, "L")[0].tolist()[:2] == [0, 255]
 
@@ -172,12 +173,13 @@ def test_one_bit_is_black_and_white(tmp_path, extension):
     assert np.array_equal(read(path, "RGB"), np.repeat(expected[..., None], 3, axis=-1))
 
 
-@pytest.mark.parametrize("alpha", [None, 0, 90])
+@pytest.mark.parametrize("alpha", [None, 255, 0])
 def test_grey_with_and_without_transparency_keeps_its_levels(tmp_path, alpha):
     levels = GREYS if alpha is None else np.stack([GREYS, np.full_like(GREYS, alpha)], axis=-1)
     path = write(tmp_path, "a.png", levels)
     assert np.array_equal(read(path, "L"), GREYS)
-    assert np.array_equal(read(path, "RGB"), np.repeat(GREYS[..., None], 3, axis=-1))
+    seen = np.full_like(GREYS, 255) if alpha == 0 else GREYS
+    assert np.array_equal(read(path, "RGB"), np.repeat(seen[..., None], 3, axis=-1))
 
 
 def test_cmyk_becomes_the_colours_that_its_inks_leave(tmp_path):
@@ -353,11 +355,10 @@ def test_a_file_may_hold_another_format_than_its_name_says(tmp_path):
 def test_a_pair_of_different_sizes_is_named_with_both(tmp_path):
     write_pair(tmp_path, "a")
     image = write(tmp_path / "images", "b.png", ramp(12, 15))
-    mask = write(tmp_path / "masks", "b.png", ramp(15, 12)[..., 0])
-    said = complaint(tmp_path)
-    assert f"{image} is 15x12" in said
-    assert f"{mask} is 12x15" in said
-    assert "same size" in said
+    for (height, width), remedy in (((15, 13), "make them the same size"), ((15, 12), "turn one of them")):
+        mask = write(tmp_path / "masks", "b.png", ramp(height, width)[..., 0])
+        said = complaint(tmp_path)
+        assert f"{image} is 15x12 but {mask} is {width}x{height}: {remedy}" in said
 
 
 def test_a_picture_beyond_pillow_s_limit_is_named(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from afiu_jax.errors import UserError
 from afiu_jax.inference import Predictor, load
 from afiu_jax.views import render
 from afiu_jax.weights import FOLDER, load_weights, shipped
+from input_pipeline.pictures import photo_pixels
 from input_pipeline.records import DataError
 from input_pipeline.scenes import Scenes
 
@@ -127,6 +128,16 @@ def test_transparent_is_white(photo, predictor, tmp_path):
     Image.fromarray(np.dstack([photo, opaque])).save(tmp_path / "a.png")
     white = np.where(opaque[..., None] > 0, photo, 255).astype(np.uint8)
     np.testing.assert_allclose(predictor.predict(tmp_path / "a.png"), predictor.predict(white), atol=1e-6)
+
+
+def test_16_bits_keep_their_levels_beside_a_transparent_one(tmp_path):
+    """A PNG of 16-bit grey whose level 5 is transparent, which Pillow would clip at 255 on the way to colours."""
+    levels = np.linspace(0, 65535, 48, dtype=np.uint16).reshape(6, 8)
+    Image.fromarray(levels).save(tmp_path / "a.png", transparency=5)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.has_transparency_data
+        found = photo_pixels(picture)
+    np.testing.assert_array_equal(found, np.rint(levels / 257).astype(np.uint8)[..., None].repeat(3, -1))
 
 
 @pytest.mark.parametrize(

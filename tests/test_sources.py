@@ -349,3 +349,18 @@ def test_the_check_reads_no_more_pictures_than_it_says():
     assert len(source.reads) == 7
     assert len(set(source.reads)) == 7
     assert max(source.reads) - min(source.reads) > 40
+
+
+def test_masks_of_0_and_1_are_refused_whatever_the_task_wants(tmp_path):
+    write(tmp_path, 7)
+    for path in (tmp_path / "masks").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 255).save(path)
+    for white, positive in (("salient", "salient"), ("blur", "focus")):
+        said = complaint(folder(tmp_path, white=white), positive)
+        assert said.endswith(
+            "hold no more than 1, and a target is what is from 128 on: save them with 255 in place of 1"
+        )
+    assert "hold no more than 1" in complaint(Spec("bokeh", str(tmp_path)), "blur")
+    _, mask = halves(3)
+    Image.fromarray(mask).save(tmp_path / "masks/p03.png")  # the others may be faint, then
+    assert len(open_source(folder(tmp_path), "salient")) == 7
