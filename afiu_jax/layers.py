@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32
 
 from afiu_jax.initializers import Constant, Normal, Streams, Uniform
+from afiu_jax.mixed_precision import Conv
 from afiu_jax.sparse import Sparse, combine
 
 ConvFactory = Callable[..., nnx.Conv]
@@ -38,7 +39,7 @@ def conv(
     bias_value: float | None = None,
     dtype: str = "float32",
     rngs: Streams,
-) -> nnx.Conv:
+) -> Conv:
     """Convolution padded by ``dilation * (side of the kernel - 1) / 2`` on both ends of either axis.
 
     Args:
@@ -61,7 +62,7 @@ def conv(
     he = {"he_fan_in": Normal((2 / fan_in) ** 0.5), "he_fan_out": Normal((2 / fan_out) ** 0.5)}
     kernel_init = Normal(init) if isinstance(init, float) else {"torch": bound, **he}[init]
     bias_init = bound if bias_value is None else Constant(bias_value)
-    return nnx.Conv(
+    return Conv(
         in_features,
         out_features,
         (height, width),
