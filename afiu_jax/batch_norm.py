@@ -16,6 +16,10 @@ SUM = "sum of convolutions"
 """Name of what batch normalisation is given as such, for policies of ``jax.checkpoint``."""
 
 
+class SingleValueError(ValueError):
+    """Statistics are asked for of one value of each channel: the result is the bias, whatever the image."""
+
+
 class BatchNorm(nnx.BatchNorm):
     """Batch normalisation over all axes but the last, with PyTorch's constants.
 
@@ -42,12 +46,17 @@ class BatchNorm(nnx.BatchNorm):
         """Normalised by the batch's statistics in training, by the running ones in use.
 
         ``is_sum``: ``x`` is a sum of convolutions, so that keeping it for the gradient keeps less than its parts.
+
+        Raises:
+            SingleValueError: in training, one image of one pixel.
         """
         if self.folded:
             return (x * self.scale[...] + self.bias[...]).astype(self.dtype)
         if self.use_running_average or self.frozen:
             scale = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
             return (x * scale + (self.bias[...] - self.mean[...] * scale)).astype(self.dtype)
+        if x.size == self.groups * x.shape[-1]:
+            raise SingleValueError("batch normalisation has one value of each channel to take statistics of")
         if is_sum:
             x = checkpoint_name(x, SUM)
         if self.groups > 1:

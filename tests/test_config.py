@@ -61,6 +61,7 @@ def test_unknown_variant_and_configuration():
         ("model.options.depth", 3, "no option depth; it has: .*depths"),
         ("model.options.channels", "many", "model.options.channels is 'many'; it must be like its default, 64"),
         ("model.options.rsu_heights", (2, 2), r"model.options.rsu_heights is \(2, 2\); it must be like"),
+        ("model.options.dtype", "float16", "model.options.dtype is 'float16'; it is one of: float32, bfloat16"),
         ("loss.name", "l1", "unknown loss 'l1'; loss.name is auto or one of"),
         ("data.normalize", "zero", "data.normalize is 'zero'"),
         ("data.on_error", "ignore", r"data.on_error is .ignore.; it is one of: stop, skip"),

@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from faults import cut, empty, flip
 from pocket import pocket_config
@@ -87,6 +88,24 @@ def test_a_resumed_run_passes_over_what_is_damaged_and_ends_the_same(pocket_run,
     assert "resumed at step 4 of 6" in said
     assert damage(copy / "damaged" / "6").startswith("optimizer/")
     assert_same_run(pocket_run, copy)
+
+
+def test_what_is_whole_is_neither_called_damaged_nor_moved(copy, monkeypatch):
+    """One reading that fails: of a network that has changed, or as a disk may fail for a moment."""
+    steps, real = whole_steps(copy), ocp.CheckpointManager.restore
+
+    def fail(*arguments, **options):
+        monkeypatch.setattr(ocp.CheckpointManager, "restore", real)
+        raise ValueError("tree structures do not match")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", fail)
+    with pytest.raises(
+        UserError, match=r"6 cannot be read \(tree structures .*\), though its files are whole: try again"
+    ):
+        train_and_evaluate(pocket_config(), copy)
+    assert whole_steps(copy) == steps
+    assert not (copy / "damaged").exists()
+    assert train_and_evaluate(pocket_config(), copy).step == 6
 
 
 def test_a_run_of_which_all_checkpoints_are_damaged_is_left_as_it_is(copy):

@@ -22,7 +22,7 @@ from afiu_jax.networks.prediction import Prediction
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.config import resolve
-from afiu_jax.training.devices import check_batch
+from afiu_jax.training.devices import check_batch, shared_equally
 from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.state import create_state, flatten, graph_of
 from afiu_jax.training.step import make_predict_step, make_train_step
@@ -62,6 +62,12 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_in_one_line(monkeypatc
         check_batch({"train": {"batch_size": 10, "accumulate": 1}})
     with pytest.raises(UserError, match=r"multiple of the 8 devices times train.accumulate=2: set it to 16 or 32$"):
         check_batch({"train": {"batch_size": 24, "accumulate": 2}})
+
+
+def test_batches_of_validation_are_filled_up_for_all_devices(monkeypatch):
+    for devices, sizes in ((1, {1: 1, 8: 8}), (8, {1: 8, 8: 8, 9: 16}), (3, {8: 9, 9: 9}), (64, {8: 64})):
+        monkeypatch.setattr(jax, "device_count", lambda devices=devices: devices)
+        assert {size: shared_equally(size) for size in sizes} == sizes
 
 
 def test_batches_that_parts_and_groups_cannot_share_are_refused():

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT, run_command, tiny_flags
+from jax._src.clusters import ClusterEnv
 from pocket import pocket_config, pocket_flags
 
 from afiu_jax.errors import UserError
@@ -132,6 +134,28 @@ def test_processes_that_cannot_be_joined_are_refused():
         join_hosts("localhost:1", 2, None)
     with pytest.raises(UserError, match="--process is 2; it must lie in 0…1"):
         join_hosts("localhost:1", 2, 2)
+
+
+def test_a_process_of_a_job_has_all_devices_that_it_sees_unless_the_job_says_all(monkeypatch):
+    """What JAX gives a process that is the fourth of a job of Slurm, alone on its machine."""
+    for name, value in (
+        *(("JOB_ID", "1"), ("STEP_NODELIST", "node[1-8]"), ("NTASKS", "8"), ("PROCID", "3"), ("LOCALID", "0")),
+    ):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    given = []
+
+    def initialize(address=None, processes=None, process=None, cluster_detection_method=None):
+        """As the real one finds out what was not said, without the connection."""
+        found = (address, processes, process, None)
+        if cluster_detection_method != "deactivate":
+            found = ClusterEnv.auto_detect_unset_distributed_params(*found, cluster_detection_method, 1)
+        given.append(found)
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    join_hosts("node1:9876", 8, 3)
+    join_hosts("auto", None, None)
+    assert given[0] == ("node1:9876", 8, 3, None)
+    assert given[1][1:] == (8, 3, [0])
 
 
 def test_a_run_of_one_stops_at_once():

@@ -10,6 +10,7 @@ from flax import nnx
 from pocket import pocket_config
 
 from afiu_jax.batch_norm import batch_norm
+from afiu_jax.dropout import ChannelDropout
 from afiu_jax.layers import conv
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import load_model
@@ -58,6 +59,19 @@ def test_statistics_are_those_of_the_union_of_the_batches():
     np.testing.assert_allclose(found["norm_b.mean"], second.mean((0, 1, 2)), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(found["norm_b.var"], second.var((0, 1, 2)), rtol=1e-3)
     assert flatten(state.params).keys() == flatten(renewed.params).keys()
+
+
+def test_dropout_averages_out_over_the_batches():
+    class Dropping(nnx.Module):
+        def __init__(self):
+            self.dropout, self.norm = ChannelDropout(0.5), batch_norm(4, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.norm(self.dropout(jnp.repeat(x.mean(-1, keepdims=True), 4, axis=-1)))
+
+    state, ones = create_state(Dropping(), optax.sgd(0.1)), jnp.ones((2, 2, 2, 3))
+    renewed = Statistics(nnx.eval_shape(Dropping))(state, [ones] * 200)
+    np.testing.assert_allclose(flatten(renewed.batch_stats)["norm.mean"], 1, atol=0.25)  # 3.5 standard deviations
 
 
 def test_frozen_statistics_stay():

@@ -27,11 +27,16 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from afiu_jax.errors import UserError
-from afiu_jax.training.checksums import damage, seal
+from afiu_jax.training.checksums import damage, is_sealed, seal
 from afiu_jax.training.config import Resolved
 from afiu_jax.training.saved import SavedModel
 from afiu_jax.training.state import TrainState, flatten, unflatten
 from afiu_jax.workdir import Hold
+
+
+class DamagedError(UserError):
+    """A checkpoint that is not what was written, as far as can be told."""
+
 
 _PACKAGES = ("afiu-jax", "jax", "flax", "optax", "orbax-checkpoint")
 
@@ -145,13 +150,14 @@ class Checkpoints:
         says so of each. If all are damaged, none is moved.
 
         Raises:
-            UserError: damaged checkpoints, and no other; a damaged one in a run of several processes.
+            DamagedError: damaged checkpoints, and no other; a damaged one in a run of several processes.
+            UserError: a whole checkpoint cannot be read; none is moved.
         """
         folder, damaged = Path(self._manager.directory), {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 state, position = self._restore(step, like)
-            except UserError as error:
+            except DamagedError as error:
                 damaged[step] = error
                 continue
             if damaged and jax.process_count() > 1:  # moving files takes one process, and no other at work
@@ -242,18 +248,25 @@ def load_model(path: str | Path) -> SavedModel:
 
 @contextmanager
 def _reading(step_folder: Path, *items: str) -> Iterator[None]:
-    """Says in one line which checkpoint is damaged: by its checksums, or by Orbax, whose errors have many lines."""
+    """Says in one line why a checkpoint cannot be read, where Orbax's errors have many.
+
+    It is damaged if its checksums say so, or if it has none. Else the files are those that were written, and the fault
+    lies with the disk of that moment, or with a program whose network is another.
+    """
+    remedy = "it is damaged; move it away, and what others there are will be used"
+    if found := damage(step_folder, *items):
+        raise DamagedError(f"the checkpoint {step_folder} cannot be read ({found}): {remedy}")
     try:
-        if found := damage(step_folder, *items):
-            raise ValueError(found)
         yield
     except Exception as error:  # no narrower: that is what Orbax raises for a file that was emptied
         text = " ".join(str(error).split())
-        why = text if len(text) <= _WHY else f"{text[:_WHY]} …"
-        raise UserError(
-            f"the checkpoint {step_folder} cannot be read ({why}): it is damaged; move it away, and what others "
-            "there are will be used"
-        ) from error
+        why = f"the checkpoint {step_folder} cannot be read ({text if len(text) <= _WHY else f'{text[:_WHY]} …'})"
+        if is_sealed(step_folder):
+            raise UserError(
+                f"{why}, though its files are whole: try again; if the code of the network has changed since, go back "
+                "to that of the run"
+            ) from error
+        raise DamagedError(f"{why}: {remedy}") from error
 
 
 def _set_aside(workdir: Path, step: int) -> None:

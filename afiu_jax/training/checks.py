@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
+import jax
 from flax import nnx
 from rich.console import Console
 
+from afiu_jax.batch_norm import SingleValueError
 from afiu_jax.errors import UserError
 from afiu_jax.networks import NETWORKS, abstract_model
 from afiu_jax.training.checkpoint import has_checkpoints
-from afiu_jax.training.config import Resolved, differences
+from afiu_jax.training.config import Resolved, batch_shape, differences
+from afiu_jax.training.finetuning import Frozen
+from afiu_jax.training.state import graph_of
 
 
 def require_network(name: str, options: dict) -> nnx.Module:
@@ -40,21 +44,57 @@ def check_sizes(config: Resolved) -> None:
             raise UserError(f"data.{key} is {side}: {error}") from error
 
 
+def check_statistics(model: nnx.Module, frozen: Frozen, config: Resolved) -> None:
+    """Refuses batches of which a normalisation would see one image of one pixel.
+
+    Its result would be its bias, so that nothing learns through it, and its running variance would go to zero, so
+    that maps in use are beyond all bounds.
+
+    Args:
+        model: the network, abstract or not, which is set for training, in place.
+        frozen: what keeps its statistics.
+        config: of the run.
+
+    Raises:
+        UserError: such a batch.
+    """
+    (size, height, width), train = batch_shape(config), config["train"]
+    if size // (train["accumulate"] * train["norm_groups"]) > 1:
+        return
+    graph = graph_of(model, training=True, frozen=frozen)
+    try:
+        jax.eval_shape(
+            lambda *state_and_images: nnx.merge(graph, *state_and_images[:2], copy=True)(state_and_images[2]),
+            *(nnx.state(model, kind) for kind in (nnx.Param, nnx.BatchStat)),
+            jax.ShapeDtypeStruct((1, height, width, 3), "float32"),
+        )
+    except SingleValueError as error:
+        name = config["model"]["name"]
+        raise UserError(
+            f"train.batch_size is {size}, normalised one image at a time, and at {height} px {name} has maps of one "
+            "pixel, which leave nothing to normalise: use at least two images for each of train.accumulate times "
+            "train.norm_groups"
+        ) from error
+
+
 def check_workdir(workdir: Path, config: Resolved) -> None:
     """Refuses a work directory of a run with another configuration.
+
+    A run that has saved nothing may begin again with any: what failed in its first steps (memory, a learning rate) is
+    mended so. Files that a run began with may have moved, if nothing is left where they were.
 
     Raises:
         UserError: another configuration, or one that cannot be read.
     """
     path = workdir / "config.json"
-    if not path.exists():
-        if has_checkpoints(workdir):
-            raise UserError(f"{workdir} has checkpoints but no config.json: pass another --workdir")
+    if not has_checkpoints(workdir):
         return
+    if not path.exists():
+        raise UserError(f"{workdir} has checkpoints but no config.json: pass another --workdir")
     try:
         if not isinstance(before := json.loads(path.read_text(encoding="utf-8")), dict):
             raise ValueError("no configuration")
-        changed = differences(before, config)
+        changed = differences(_with_moved_files(before, config), config)
     except ValueError as error:
         raise UserError(f"cannot read {path} ({error}): pass another --workdir") from error
     if changed:
@@ -63,6 +103,16 @@ def check_workdir(workdir: Path, config: Resolved) -> None:
             f"{workdir} holds a run with another configuration ({'; '.join(changed[:3])}{more}): "
             "pass another --workdir, or the configuration of that run to resume it"
         )
+
+
+def _with_moved_files(before: Resolved, now: Resolved) -> Resolved:
+    """An earlier configuration with today's paths of what a run began with, where the old ones lead nowhere now."""
+    moved = {**before, "model": {**before.get("model", {})}}
+    for old, new, key in ((moved, now, "init_from"), (moved["model"], now["model"], "backbone_weights")):
+        paths = [Path(path) for part in (old, new) if (path := part.get(key))]
+        if len(paths) == 2 and paths[0].name == paths[1].name and not paths[0].exists() and paths[1].exists():
+            old[key] = new[key]
+    return moved
 
 
 def warn_of_start(old: Resolved, new: Resolved, console: Console) -> None:

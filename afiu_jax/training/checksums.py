@@ -19,6 +19,11 @@ def seal(step_folder: Path) -> None:
     write_json(step_folder / NAME, {path.relative_to(step_folder).as_posix(): _sha256(path) for path in files})
 
 
+def is_sealed(step_folder: Path) -> bool:
+    """Whether there are checksums of a checkpoint."""
+    return (step_folder / NAME).exists()
+
+
 def damage(step_folder: Path, *items: str) -> str | None:
     """What differs from what was written, or None; also None where no checksums are.
 
@@ -27,7 +32,7 @@ def damage(step_folder: Path, *items: str) -> str | None:
         *items: which of its items will be read; all if none are named.
     """
     path = step_folder / NAME
-    if not path.exists():
+    if not is_sealed(step_folder):
         return None
     try:
         written = json.loads(path.read_text(encoding="utf-8"))

@@ -22,6 +22,8 @@ from input_pipeline.bokeh import RADIUS
 Resolved = dict
 """A resolved configuration: nested dictionaries of numbers, strings, lists and None."""
 
+_DTYPES = ("float32", "bfloat16")  # float16 would take a scaled loss, and float64 is float32 in JAX unless told
+
 _LENGTH = ("train.num_steps", "train.num_epochs")
 
 MAY_CHANGE = (
@@ -117,7 +119,7 @@ def resolve(config: ConfigDict) -> Resolved:
     """Checks a configuration and fills in what depends on the network.
 
     Raises:
-        UserError: unknown key, network, preset, option, loss or normalisation; a number out of range.
+        UserError: unknown key, network, preset, option, compute type, loss or normalisation; a number out of range.
     """
     data = config.to_dict()
     _reject_unknown_keys(data, base_config().to_dict())
@@ -129,6 +131,8 @@ def resolve(config: ConfigDict) -> Resolved:
     model["options"] = {**defaults, **preset, **model["options"]}
     for option, value in model["options"].items():
         _check_like(f"model.options.{option}", value, defaults[option])
+    if (dtype := model["options"].get("dtype", "float32")) not in _DTYPES:
+        raise UserError(f"model.options.dtype is {dtype!r}; it is one of: {', '.join(_DTYPES)}")
     if data["loss"]["name"] == "auto":
         data["loss"]["name"] = DEFAULT_LOSS[name]
     if data["loss"]["name"] not in LOSSES:

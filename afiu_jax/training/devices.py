@@ -46,6 +46,11 @@ def fetch(array: Float[Array, "..."]) -> Float[np.ndarray, "..."]:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
+def shared_equally(size: int) -> int:
+    """The next batch size that all devices can share equally, for batches that may be filled up."""
+    return -(-size // jax.device_count()) * jax.device_count()
+
+
 def check_batch(config: Resolved) -> None:
     """Refuses a batch that the devices, and the parts that are accumulated on each, cannot share equally.
 

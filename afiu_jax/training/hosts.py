@@ -39,7 +39,11 @@ def join_hosts(coordinator: str | None, processes: int | None, process: int | No
         if not 0 <= process < processes:
             raise UserError(f"--process is {process}; it must lie in 0…{processes - 1}, --processes being {processes}")
     try:
-        jax.distributed.initialize(*((None, None, None) if automatic else (coordinator, processes, process)))
+        if automatic:
+            jax.distributed.initialize()
+        else:
+            # Inside a job of Slurm, JAX would give each process one device of its machine, whatever it is told here.
+            jax.distributed.initialize(coordinator, processes, process, cluster_detection_method="deactivate")
     except (RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:120]
         raise UserError(

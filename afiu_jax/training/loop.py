@@ -25,11 +25,12 @@ from afiu_jax.memory import is_long_step, keep_freed_memory, meet_memory
 from afiu_jax.networks import abstract_model, create_model
 from afiu_jax.training.ahead import Ahead, compiled_ahead
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
-from afiu_jax.training.checks import check_sizes, check_workdir, require_network, warn_of_start
+from afiu_jax.training.checks import check_sizes, check_statistics, check_workdir, require_network, warn_of_start
 from afiu_jax.training.config import Resolved, batch_shape, num_steps, resolve, steps_per_epoch
 from afiu_jax.training.devices import check_batch, describe_devices, on_devices, replicated
 from afiu_jax.training.finetuning import Frozen, frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
+from afiu_jax.training.full_memory import naming_full_memory
 from afiu_jax.training.hosts import held_by_first, is_first
 from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.logging import MetricsLog, SilentLog, write_json
@@ -67,7 +68,8 @@ def train_and_evaluate(
 
     Raises:
         UserError: a wrong configuration, a work directory of another configuration, one in use or that cannot be
-            written, a full disk, a checkpoint that does not fit, a loss that is not finite.
+            written, a full disk, too little memory, batches too small to normalise, a checkpoint that does not fit, a
+            loss that is not finite.
         DataError: bad data.
     """
     enable_compilation_cache()
@@ -97,6 +99,7 @@ def train_and_evaluate(
 
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
     optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
+    check_statistics(abstract, frozen, config)
     # What is made so sets ``abstract`` for training, in place; nothing else uses it from there on.
     make_step = partial(_train_step, abstract, optimizer, frozen, config)
     trace = traces.find(config) if traces else None
@@ -104,6 +107,7 @@ def train_and_evaluate(
     with (
         held_by_first(workdir) as hold,
         naming_full_disk(workdir),
+        naming_full_memory(config),
         Checkpoints(workdir, keep_last, hold) as checkpoints,
     ):
         check_workdir(workdir, config)  # once more: a run may have ended here in between

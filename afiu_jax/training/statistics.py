@@ -5,6 +5,7 @@ is noisy, and the maps of a run with it. Estimating it over more batches under t
 Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3).
 """
 
+import itertools
 from collections.abc import Iterable
 from functools import partial
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from afiu_jax.batch_norm import BatchNorm
 from afiu_jax.dropout import dropout_key
@@ -39,9 +40,10 @@ class Statistics:
         graph = nnx.graphdef(model)
 
         @partial(jax.jit, compiler_options=DETERMINISTIC if deterministic else None)
-        def of_batch(state: TrainState, images: Float[Array, "b h w 3"]) -> nnx.State:
+        def of_batch(state: TrainState, images: Float[Array, "b h w 3"], index: Int[Array, ""]) -> nnx.State:
             network = nnx.merge(graph, state.params, state.batch_stats, copy=True)
-            with dropout_key(jax.random.key(0)):
+            # Every batch drops other channels: what one choice does to the statistics has to average out as well.
+            with dropout_key(jax.random.fold_in(jax.random.key(0), index)):
                 network(images)
             return nnx.state(network, nnx.BatchStat)
 
@@ -49,7 +51,7 @@ class Statistics:
 
     def __call__(self, state: TrainState, batches: Iterable[Float[Array, "b h w 3"]]) -> TrainState:
         """The state with the statistics of all of these batches; frozen normalisations keep theirs."""
-        union, _ = pool(map(_by_norm, map(partial(self._of_batch, state), batches)))
+        union, _ = pool(map(_by_norm, map(partial(self._of_batch, state), batches, itertools.count())))
         flat = flatten(state.batch_stats)
         for norm, moments in union.items():
             for leaf, value in zip(("mean", "var"), moments, strict=True):

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from afiu_jax.evaluation import score_batches
 from afiu_jax.maps import to_8_bit
 from afiu_jax.training.config import Resolved
-from afiu_jax.training.devices import fetch, spread
+from afiu_jax.training.devices import fetch, shared_equally, spread
 from afiu_jax.training.state import TrainState
 from input_pipeline.loader import Batch, Preparation, eval_batches
 from input_pipeline.records import Source
@@ -49,7 +49,7 @@ class Validation:
         return fetch(self.predict_step(state.params, state.batch_stats, spread(images)))
 
     def _batches(self) -> Iterator[Batch]:
-        size, workers = self.config["eval"]["batch_size"], self.config["data"]["workers"]
+        size, workers = shared_equally(self.config["eval"]["batch_size"]), self.config["data"]["workers"]
         return eval_batches(self.source, self.preparation, batch_size=size, workers=workers)
 
     def _noted(self, batch: Batch) -> Batch:

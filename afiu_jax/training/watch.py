@@ -67,7 +67,8 @@ class Watch:
             kept = self._checkpoints.latest_step
             saved = f"the checkpoint of step {kept} is kept" if kept is not None else "no checkpoint was written yet"
             many = f", as of the {MOST_IN_A_ROW - 1} steps before" if self._skip else ""
-            raise UserError(f"{found}{many}; {saved}: look at these records, or lower train.learning_rate")
+            other = "" if kept is None else ", in another --workdir with --init_from this one"
+            raise UserError(f"{found}{many}; {saved}: look at these records, or lower train.learning_rate{other}")
         self._log.event(step, nonfinite=what, records=list(ids))
         self._warn(f"skipped a step: {found}")
         return False

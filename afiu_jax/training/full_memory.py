@@ -1,0 +1,34 @@
+"""Memory of the devices that is not enough, said in one line with what takes less of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+from afiu_jax.errors import UserError
+from afiu_jax.training.config import Resolved, batch_shape
+
+
+@contextmanager
+def naming_full_memory(config: Resolved) -> Iterator[None]:
+    """Turns what XLA raises where memory lacks into one line.
+
+    Args:
+        config: of the run.
+
+    Raises:
+        UserError: a device had not enough memory.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        size, height, width = batch_shape(config)
+        raise UserError(
+            f"{jax.devices()[0].device_kind} has not enough memory for {config['model']['name']} with batches of "
+            f"{size} images of {width}x{height}, or of eval.batch_size={config['eval']['batch_size']}: "
+            "train.remat=True, train.layouts=True, train.accumulate=2, model.options.dtype=bfloat16 and smaller "
+            "batches take less; on a GPU JAX takes three quarters of its memory, or what "
+            "XLA_PYTHON_CLIENT_MEM_FRACTION=.95 says"
+        ) from error
