@@ -17,6 +17,7 @@ from afiu_jax.errors import UserError
 from afiu_jax.export import export
 from afiu_jax.inference import Predictor
 from afiu_jax.interop import importing, load_torch_checkpoint
+from afiu_jax.interop.exported import read_exported
 from afiu_jax.interop.importing import import_weights
 from afiu_jax.interop.layout import to_published
 from afiu_jax.networks import NETWORKS
@@ -24,6 +25,7 @@ from afiu_jax.networks.published import PUBLISHED
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import find_checkpoint, has_checkpoints, load_model
 from afiu_jax.training.saved import match
+from afiu_jax.weights import FOLDER
 from input_pipeline.photos import Photos
 
 
@@ -115,6 +117,34 @@ def test_what_was_trained_is_exported_in_the_published_names(sod_run, tmp_path):
         export(sod_run, tmp_path / "a.bin")
     with pytest.raises(UserError, match="unknown format 'keras'"):
         export(sod_run, tmp_path / "a.keras", "keras")
+
+
+def test_what_was_exported_says_itself_how_it_is_used(published, tmp_path, monkeypatch):
+    run, name = tmp_path / "run", "u2netp-dbd"
+    own = FOLDER / f"{name}.safetensors"
+    assert "leave --white as the file says" in refused(import_weights, "u2netp", own, run, positive="blur")
+    assert "leave --model as the file says" in refused(import_weights, "u2net", own, run)
+    assert not run.exists()
+    import_weights("u2netp", own, run)
+    found, expected = load_model(run), read_exported(own)
+    assert found.config["task"] == expected.config["task"]
+    assert found.config["model"]["options"] == expected.config["model"]["options"]
+    assert {key: found.config["data"][key] for key in expected.config["data"]} == expected.config["data"]
+    assert Predictor(run).positive == "blur"
+
+
+def test_the_meaning_of_other_files_is_the_callers_to_say(published, tmp_path):
+    assert "--white is 'black'" in refused(
+        import_weights, "afiu", published, tmp_path, preset="small", positive="black"
+    )
+    import_weights("afiu", published, tmp_path, preset="small", positive="focus")
+    assert load_model(tmp_path).config["task"] == {"name": "dbd", "positive": "focus"}
+
+
+def refused(function, *arguments, **options):
+    with pytest.raises(UserError) as caught:
+        function(*arguments, **options)
+    return str(caught.value)
 
 
 def test_wrong_requests_are_refused_in_one_line(published, tmp_path):

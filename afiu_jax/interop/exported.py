@@ -12,7 +12,9 @@
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -80,25 +82,36 @@ def write_exported(model: nnx.Module, saved: SavedModel, path: Path, *, half: bo
     path.write_bytes(save(arrays, {"format": "pt", **metadata_of(saved.config)}))
 
 
-def read_exported(path: Path) -> SavedModel:
-    """Reads a network that ``write_exported`` wrote.
+def read_use(path: Path) -> dict | None:
+    """How a file's network is used: ``task``, ``model`` and ``data`` of its configuration; None if it does not say.
 
     Raises:
-        UserError: a file that cannot be read, or was not written so.
+        UserError: a file that cannot be read.
     """
+    return _use(*_opened(path, _metadata), path)
+
+
+def _opened(path: Path, *parts: Callable[[Any], Any]) -> list:
     try:
         with safe_open(path, "numpy") as file:
-            found = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            return [part(file) for part in parts]
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _metadata(file) -> dict[str, str]:
+    return file.metadata() or {}
+
+
+def _arrays(file) -> dict[str, np.ndarray]:
+    return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def _use(found: dict[str, str], path: Path) -> dict | None:
     if not found.keys() >= _KEYS:
-        raise UserError(
-            f"{path} does not say how its network is used: afiu export writes files that do; "
-            "afiu import-weights takes others"
-        )
+        return None
     try:
-        config = {
+        return {
             "task": {"name": found["task"], "positive": found["positive"]},
             "model": {"name": found["network"], "options": json.loads(found["options"])},
             "data": {
@@ -109,6 +122,20 @@ def read_exported(path: Path) -> SavedModel:
         }
     except ValueError as error:
         raise UserError(f"the metadata of {path} cannot be read: {error}") from error
+
+
+def read_exported(path: Path) -> SavedModel:
+    """Reads a network that ``write_exported`` wrote.
+
+    Raises:
+        UserError: a file that cannot be read, or was not written so.
+    """
+    found, arrays = _opened(path, _metadata, _arrays)
+    if (config := _use(found, path)) is None:
+        raise UserError(
+            f"{path} does not say how its network is used: afiu export writes files that do; "
+            "afiu import-weights takes others"
+        )
     name, options = config["model"]["name"], config["model"]["options"]
     try:
         abstract = abstract_model(name, **options)

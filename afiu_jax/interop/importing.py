@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import asdict
 from itertools import takewhile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import optax
@@ -15,6 +16,7 @@ from rich.table import Table
 from afiu_jax.console import open_console, progress
 from afiu_jax.errors import UserError
 from afiu_jax.interop.calibrate import calibrate
+from afiu_jax.interop.exported import read_use
 from afiu_jax.interop.torch_checkpoint import Report, load_torch_checkpoint
 from afiu_jax.networks import create_model
 from afiu_jax.networks.published import PUBLISHED
@@ -24,30 +26,41 @@ from afiu_jax.training.state import create_state
 from afiu_jax.workdir import sole_use
 from input_pipeline.loader import Preparation
 from input_pipeline.photos import Photos
+from input_pipeline.records import Meaning
 
 CALIBRATION_PHOTOS = 500
 """At most so many photos of a folder give statistics; half a second each, and more change nothing that matters."""
 
 
-def import_weights(name: str, source: Path, out: Path, *, preset: str = "", photos: Path | None = None) -> Report:
+def import_weights(
+    name: str,
+    source: Path,
+    out: Path,
+    *,
+    preset: str = "",
+    photos: Path | None = None,
+    positive: str | None = None,
+) -> Report:
     """Writes ``out/checkpoints/0``, which ``--init_from``, ``predict`` and ``evaluate`` take, and ``out/import.json``.
 
     Args:
         name: the network's key in ``NETWORKS``.
         source: the file, see ``load_torch_checkpoint``.
         out: a work directory; made if need be.
-        preset: one of the network's presets, for what was trained and exported here.
+        preset: one of the network's presets, for a file that does not say its options.
         photos: a folder of photos from which the statistics of folded batch normalisations are recovered, from
             ``CALIBRATION_PHOTOS`` of them if it holds more; without it, such a network can be used but not trained.
+        positive: what 1 means in its maps: salient, blur or focus; what the file says if None, else salient.
 
     Returns:
         What went where.
 
     Raises:
-        UserError: as ``load_torch_checkpoint``; a checkpoint there already; photos for a file that folded nothing.
+        UserError: as ``load_torch_checkpoint``; a checkpoint there already; photos for a file that folded nothing;
+            a network, a preset or a meaning other than a file of ``afiu export`` says.
         DataError: no photos there.
     """
-    config = published_config(name, preset)
+    config = _config(name, preset, source.expanduser(), positive)
     if has_checkpoints(out):
         raise UserError(f"{out} has checkpoints already: name another --out")
     pictures = Photos([photos]) if photos else None
@@ -93,6 +106,32 @@ def published_config(name: str, preset: str = "") -> Resolved:
     if name in PUBLISHED:
         config.data.image_size = PUBLISHED[name].image_size
     return resolve(config)
+
+
+def _config(name: str, preset: str, source: Path, positive: str | None) -> Resolved:
+    """The configuration that a file of ours brings along, else that of the published network."""
+    config = published_config(name, preset)
+    if positive not in (None, *get_args(Meaning)):
+        raise UserError(f"--white is {positive!r}; it says what 255 marks: {', '.join(get_args(Meaning))}")
+    if source.suffix != ".safetensors" or not source.is_file() or not (use := read_use(source)):
+        positive = positive or "salient"
+        task = "sod" if positive == "salient" else "dbd"
+        return {**config, "task": {"name": task, "positive": positive}}
+    for flag, asked, known in (
+        ("--model", name, use["model"]["name"]),
+        ("--preset", preset and config["model"]["options"], use["model"]["options"]),
+        ("--white", positive, use["task"]["positive"]),
+    ):
+        if asked and asked != known:
+            raise UserError(
+                f"{source} says {known} of itself, and {flag} something else: leave {flag} as the file says"
+            )
+    return {
+        **config,
+        "task": use["task"],
+        "model": {**config["model"], "options": use["model"]["options"]},
+        "data": {**config["data"], **use["data"]},
+    }
 
 
 def modules_table(report: Report, model: nnx.Module) -> Table:
