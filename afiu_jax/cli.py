@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from afiu_jax.cli_data import data_app
 from afiu_jax.console import open_console, quiet_orbax
 from afiu_jax.errors import UserError, one_line_errors
 from afiu_jax.garbage import collect_seldom, leave_all
@@ -28,7 +29,6 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, help="Defocus blur detection with a salient-object prior."
 )
-data_app = typer.Typer(no_args_is_help=True, help="Public data sets.")
 app.add_typer(data_app, name="data")
 
 # Commands import what they need when they run: JAX takes seconds, and --help should not.
@@ -80,9 +80,9 @@ def evaluate(
     path: Annotated[str | None, typer.Option(help="The folder, or the TFDS data folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of the data: val, test[:100], …")] = None,
     white: Annotated[str | None, typer.Option(help="What 255 marks in the masks: salient, blur or focus.")] = None,
-    images_dir: Annotated[str, typer.Option(help="The images' folder, for folder data.")] = "images",
-    masks_dir: Annotated[str, typer.Option(help="The masks' folder, for folder data.")] = "masks",
-    source: Annotated[str, typer.Option(help="What bokeh composites from.")] = "folder",
+    images_dir: Annotated[str | None, typer.Option(help="The images' folder, for folder data; else images.")] = None,
+    masks_dir: Annotated[str | None, typer.Option(help="The masks' folder, for folder data; else masks.")] = None,
+    source: Annotated[str | None, typer.Option(help="What bokeh composites from; else folder.")] = None,
     maps: Annotated[Path | None, typer.Option(help="Write the network's maps there, as <stem>.png.")] = None,
     quantise: Annotated[bool, typer.Option(help="Score the network's maps in 8 bits, as they stand on disk.")] = True,
     normalize: Annotated[bool, typer.Option(help="Stretch every map to 0…1 first (min-max).")] = False,
@@ -99,21 +99,23 @@ def evaluate(
     outputs = Outputs(json_file, csv, markdown, latex)
     if bool(predictions) == bool(checkpoint):
         raise UserError("name what to score: either --predictions DIR --masks DIR, or --checkpoint DIR")
+    declared = {"white": white, "images_dir": images_dir, "masks_dir": masks_dir, "source": source}
     if predictions:
-        if data or maps or not quantise:
-            raise UserError("--data, --maps and --no-quantise go with --checkpoint, not with --predictions")
+        unused = {"data": data, "path": path, "split": split, **declared, "maps": maps, "no_quantise": not quantise}
+        _only_with("--checkpoint", unused)
         if masks is None:
             raise UserError("--predictions needs --masks DIR, the folder of the masks")
         inverted = {"invert_predictions": invert_predictions, "invert_masks": invert_masks}
         methods, warnings = score_folders(predictions, masks, normalize=normalize, **inverted)
     else:
-        if masks or invert_predictions or invert_masks:
-            raise UserError("--masks and --invert-… go with --predictions; with --checkpoint, say --data and --white")
+        inverted = {"invert_predictions": invert_predictions, "invert_masks": invert_masks}
+        _only_with("--predictions (with --checkpoint, say --data and --white)", {"masks": masks, **inverted})
         if maps and not quantise:
             raise UserError("maps are written in 8 bits: score them so, or leave out --maps")
-        # A folder need not have parts; everything else is scored on what it was not trained on.
-        part = split or (None if data in ("folder", "bokeh") else "test")
-        spec = Spec(data, path, part, white, images_dir, masks_dir, source) if data else None
+        _only_with("--data", {} if data else declared)
+        _only_with("--data bokeh", {} if data == "bokeh" else {"source": source})
+        names = images_dir or "images", masks_dir or "masks", source or "folder"
+        spec = Spec(data, path, _part(data, source, split), white, *names) if data else None
         options = {"path": path, "split": split, "maps": maps, "quantise": quantise, "normalize": normalize}
         keep_freed_memory()
         method, warnings = score_checkpoint(checkpoint, spec, **options)
@@ -142,9 +144,15 @@ def report(
     from afiu_jax.commands.report import write_report
     from input_pipeline.sources import Spec
 
-    part = split or (None if data in ("folder", "bokeh") else "test")
+    inverted = {"invert_predictions": invert_predictions, "invert_masks": invert_masks}
+    if predictions:
+        _only_with("--run, without --predictions", {"data": data, "path": path, "split": split, "white": white})
+    else:
+        _only_with("--predictions", {"masks": masks, "images": images, **inverted})
+        _only_with("--data", {} if data else {"white": white})
+    spec = Spec(data, path, _part(data, None, split), white) if data else None
     write_report(
-        out, predictions or [], masks, images, run or [], spec=Spec(data, path, part, white) if data else None,
+        out, predictions or [], masks, images, run or [], spec=spec, path=path, split=split,
         invert_predictions=invert_predictions, invert_masks=invert_masks, normalize=normalize,
         published=published, title=title,
     )  # fmt: skip
@@ -186,7 +194,10 @@ def import_weights(
     model: Annotated[str, typer.Option(help="The network, see afiu models.")],
     source: Annotated[Path, typer.Option("--from", help="File: .pth, .pt, .safetensors, .npz or .onnx.")],
     out: Annotated[Path, typer.Option(help="Work directory to make, for --checkpoint and --init_from.")],
-    preset: Annotated[str, typer.Option(help="The network's preset, for weights that were exported here.")] = "",
+    preset: Annotated[str, typer.Option(help="The network's preset; a file of afiu export says it itself.")] = "",
+    white: Annotated[
+        str | None, typer.Option(help="What 255 marks in its maps: salient (unless the file says), blur or focus.")
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(help="Folder of photos for the statistics that a file had folded; 500 of them, evenly spread."),
@@ -195,7 +206,7 @@ def import_weights(
     """Makes a checkpoint of published PyTorch weights."""
     from afiu_jax.interop.importing import import_weights
 
-    import_weights(model, source, out, preset=preset, photos=calibrate)
+    import_weights(model, source, out, preset=preset, photos=calibrate, positive=white)
 
 
 @app.command()
@@ -238,53 +249,22 @@ def serve(
     serve(host, port, weights, max_megabytes=max_megabytes, max_megapixels=max_megapixels)
 
 
-@data_app.command("list")
-def list_data() -> None:
-    """The data sets that can be prepared."""
-    from input_pipeline.builders import BUILDERS, builder_class
-
-    for name in BUILDERS:
-        print(f"{name:14s}{(builder_class(name).__doc__ or '').splitlines()[0]}")
+def _part(data: str, source: str | None, split: str | None) -> str | None:
+    """The part of the data that is scored: a folder need not have any; else what nothing was trained on."""
+    inner = (source or "folder") if data == "bokeh" else data
+    return split or (None if inner == "folder" else "test")
 
 
-@data_app.command("describe")
-def describe_data(name: str) -> None:
-    """What a data set holds, in which layout, and where to get it."""
-    from input_pipeline.prepare import describe
-
-    print(describe(name))
+def _only_with(other: str, options: dict[str, object]) -> None:
+    """Refuses options that would have no effect."""
+    if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value]:
+        raise UserError(f"{', '.join(given)} can only go with {other}")
 
 
-@data_app.command("prepare")
-def prepare_data(
-    name: str,
-    manual_dir: Annotated[Path | None, typer.Option(help="Folder with the archives or the unpacked files.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="TFDS data folder; ~/tensorflow_datasets unless told.")] = None,
-) -> None:
-    """Downloads a data set, or reads its files, and builds it for training."""
-    from input_pipeline.prepare import prepare
-
-    print(prepare(name, manual_dir, data_dir))
-
-
-@data_app.command("check")
-def check_data(
-    data: Annotated[str, typer.Option(help="folder, scenes, bokeh or a TFDS name.")],
-    path: Annotated[str | None, typer.Option(help="The folder, or the TFDS data folder.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Part of the data; several are compared.")] = None,
-    white: Annotated[str | None, typer.Option(help="What 255 marks in the masks: salient, blur or focus.")] = None,
-    images_dir: Annotated[str, typer.Option(help="The images' folder, for folder data.")] = "images",
-    masks_dir: Annotated[str, typer.Option(help="The masks' folder, for folder data.")] = "masks",
-    source: Annotated[str, typer.Option(help="What bokeh composites from.")] = "folder",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything that was found there.")] = None,
-) -> None:
-    """Reads whole data: what cannot be used, sizes, masks, polarity, photos that are there twice. Status 1: any."""
-    from afiu_jax.commands.check import check
-    from input_pipeline.sources import Spec
-
-    spec = Spec(data, path, None, white, images_dir, masks_dir, source)
-    if check(spec, split or [], json_file):
-        raise typer.Exit(1)
+def _at_home(argument: str) -> str:
+    """An argument with the home folder for ``~``, which shells leave alone in ``--out=~/maps``."""
+    name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{name}{equals}{Path(value).expanduser()}" if value.startswith("~/") else argument
 
 
 def main() -> None:
@@ -292,7 +272,7 @@ def main() -> None:
     collect_seldom()
     quiet_orbax()
     try:
-        app()
+        app(list(map(_at_home, sys.argv[1:])))
     finally:
         leave_all()
 

@@ -16,6 +16,7 @@ from afiu_jax.metrics.counts import level_values
 from afiu_jax.scoring import Scored, Scorer
 from input_pipeline.loader import Batch
 from input_pipeline.records import Record, Source
+from input_pipeline.suspicion import looks_unscaled
 
 
 def score_batches(
@@ -51,6 +52,7 @@ def evaluate(
     name: str = "network",
     quantise: bool = True,
     normalize: bool = False,
+    faint: list[str] | None = None,
 ) -> Scored:
     """Scores of a network at the masks' own size.
 
@@ -62,6 +64,7 @@ def evaluate(
         quantise: score the maps in 8 bits, as they would stand on disk; otherwise in 16, with no map for
             ``on_record``.
         normalize: stretch every map to 0…1 before scoring.
+        faint: ids of masks that are marked, but nowhere from 128 on, are added to it.
 
     Raises:
         ValueError: ``on_record`` without ``quantise``.
@@ -72,6 +75,8 @@ def evaluate(
     indices = progress(range(len(source)), "evaluating")
     for record, found in predictor.maps((source[i] for i in indices), bits=8 if quantise else 16):
         scorer.add(record["id"], found, record["mask"] >= 128)
+        if faint is not None and looks_unscaled(record["mask"]):
+            faint.append(record["id"])
         if on_record:
             on_record(record, found)
     bits = "in 8 bits, as on disk" if quantise else "in 16 bits, not rounded to 8"

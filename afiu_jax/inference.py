@@ -96,6 +96,11 @@ class Predictor:
         self._state = (params, batch_stats, filtered)
         self._predict = make_predict_step(graph, inverted=trained != self.positive)
 
+    @property
+    def about(self) -> str:
+        """What made its maps and what they mean, for those who find one."""
+        return f"network {self.name}, size {self.size}; maps: white = {self.positive}"
+
     @overload
     def predict(self, photos: Photo) -> Float32[np.ndarray, "h w"]: ...
     @overload

@@ -1,14 +1,14 @@
 """Maps as arrays on the host, where every photo has a size of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
 
-from afiu_jax.errors import UserError
 from afiu_jax.layers import interpolation_matrix
+from afiu_jax.own_pictures import own_folder, save
 from input_pipeline.records import Record
 
 
@@ -28,22 +28,16 @@ def to_16_bit(found: Float[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
     return np.rint(np.clip(found, 0, 1) * 65535).astype(np.uint16)
 
 
-def map_writer(out: Path, inputs: Sequence[Path] = ()) -> Callable[[Record, UInt8[np.ndarray, "h w"]], None]:
+def map_writer(out: Path, about: str, *, emptied: bool = False) -> Callable[[Record, UInt8[np.ndarray, "h w"]], None]:
     """A function ``(record, map)`` that writes ``out/<id>.png``; the folder is made.
 
     Args:
         out: folder of the maps.
-        inputs: files that must not be written over.
+        about: what makes them, see ``Predictor.about``.
+        emptied: remove maps of earlier calls.
 
     Raises:
-        UserError: a map would replace an input.
+        UserError: the folder holds pictures that are not of this program.
     """
-    for file in inputs:
-        if (out / f"{file.stem}.png").resolve() == file.resolve():
-            raise UserError(f"the map of {file} would replace it: name another folder with -o")
-    out.mkdir(parents=True, exist_ok=True)
-
-    def save(record: Record, found: UInt8[np.ndarray, "h w"]) -> None:
-        Image.fromarray(found).save(out / f"{record['id']}.png")
-
-    return save
+    own_folder(out, emptied=emptied)
+    return lambda record, found: save(Image.fromarray(found), out / f"{record['id']}.png", about)

@@ -10,6 +10,7 @@ import pytest
 from conftest import run_command, tiny_flags
 from PIL import Image
 
+from afiu_jax.cli import _at_home
 from afiu_jax.training.logging import read_metrics
 
 
@@ -156,3 +157,12 @@ with one_line_errors():
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (status, "begun\n", told)
+
+
+def test_the_home_folder_is_meant_where_shells_leave_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["predict", "~/a b.jpg", "--out=~/maps", "-o", "~", "x~/y", "--save=map,overlay", "--weights", "~/run/"]
+    assert [_at_home(argument) for argument in given] == [
+        *("predict", "/home/me/a b.jpg", "--out=/home/me/maps", "-o", "~", "x~/y", "--save=map,overlay"),
+        *("--weights", "/home/me/run"),
+    ]

@@ -8,6 +8,7 @@ from conftest import run_command
 from PIL import Image
 from test_commands import refusal
 
+from afiu_jax.cli import _part
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate, evaluate_folder
 from afiu_jax.inference import Predictor
@@ -148,10 +149,48 @@ def test_wrong_requests_are_refused_in_one_line(folders):
         (("--predictions", maps), "--predictions needs --masks"),
         (("--predictions", maps, "--masks", folders / "none"), "no folder"),
         (("--predictions", maps, "--masks", masks, "--predictions", maps), "named twice"),
-        (("--predictions", maps, "--masks", masks, "--data", "scenes"), "go with --checkpoint"),
-        (("--checkpoint", maps, "--invert-masks"), "go with --predictions"),
+        (("--predictions", maps, "--masks", masks, "--white", "focus", "--split", "test"), "--split, --white can only"),
+        (("--predictions", maps, "--masks", masks, "--no-quantise"), "--no-quantise can only go with --checkpoint"),
+        (("--checkpoint", maps, "--invert-masks"), "--invert-masks can only go with --predictions"),
+        (("--checkpoint", maps, "--white", "blur"), "--white can only go with --data"),
+        (("--checkpoint", maps, "--data", "scenes", "--source", "duts"), "--source can only go with --data bokeh"),
+        (("--checkpoint", maps, "--maps", masks), f"{masks / 'a.png'} is there already, and not of this program"),
     ):
         assert message in refusal(*AFIU, *flags), flags
+
+
+def test_maps_replace_those_of_before_and_nobody_elses(sod_run, tmp_path):
+    command = (*AFIU, "--checkpoint", sod_run, "--data", "scenes", "--maps", tmp_path / "maps")
+    for split, count in (("test[:2]", 2), ("test[:1]", 2)):
+        done = run_command(*command, "--split", split)
+        assert done.returncode == 0, done.stderr
+        assert len(list((tmp_path / "maps").iterdir())) == count
+    (tmp_path / "maps" / "photo.jpg").write_bytes(b"somebody's")
+    assert "photo.jpg is there already, and not of this program" in refusal(*command)
+
+
+@pytest.mark.parametrize(("source", "expected"), [("scenes", "test"), (None, None), ("duts", "test")])
+def test_bokeh_is_scored_on_the_part_that_nothing_was_trained_on(source, expected):
+    assert _part("bokeh", source, None) == expected
+    assert _part("bokeh", source, "val") == "val"
+
+
+def test_faint_masks_are_said_and_counted(sod_run, tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for i, level in enumerate((255, 255, 90)):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (24, 30, 3), np.uint8)).save(
+            tmp_path / "images" / f"{i}.png"
+        )
+        Image.fromarray(np.minimum(blob(), level)).save(tmp_path / "masks" / f"{i}.png")
+    command = (*AFIU, "--checkpoint", sod_run, "--data", "folder", "--path", tmp_path, "--white", "salient")
+    done = run_command(*command)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1].startswith("warning: 2: the mask nowhere reaches 128")
+    strict = run_command(*command, "--strict")
+    assert (strict.returncode, strict.stderr.splitlines()[-1]) == (
+        *(2, "error: 1 warnings, and --strict: nothing was written"),
+    )
 
 
 def test_pictures_of_any_sizes_share_few_programs_and_score_as_alone():
@@ -192,7 +231,7 @@ def test_weights_of_the_package_are_scored_on_data_that_one_names(tmp_path):
 def test_maps_score_the_same_in_memory_and_on_disk(sod_run, tmp_path):
     predictor, source = Predictor(sod_run, batch_size=2), open_source(Spec("scenes", split="test[:3]"), "salient")
     (tmp_path / "masks").mkdir()
-    write = map_writer(tmp_path / "maps")
+    write = map_writer(tmp_path / "maps", predictor.about)
 
     def keep(record, found):
         write(record, found)

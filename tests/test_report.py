@@ -82,6 +82,11 @@ def test_report_on_runs_alone_makes_and_scores_their_maps(sod_run, tmp_path):
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "scene-test-00000" in page
     assert "1 = salient" in page
+    again = run_command(*AFIU, "--run", sod_run, "--split", "val[:2]", "-o", tmp_path)  # of the run's own test data
+    assert again.returncode == 0, again.stderr
+    for folder in (f"maps/{sod_run.name}", "masks", "images"):
+        assert [path.stem for path in sorted((tmp_path / folder).iterdir())] == ["scene-val-00000", "scene-val-00001"]
+    assert "scored on 2 images" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("count", "length"), [(3, 45), (10, 16), (10, 45)])
@@ -103,6 +108,10 @@ def test_report_refuses_in_one_line(folders, tmp_path):
         (("--predictions", tmp_path / "none", "--masks", masks), "no folder"),
         (("--predictions", good, "--masks", masks, "--published", "COCO"), "no results on 'COCO'"),
         (("--predictions", good, "--masks", masks, "--run", tmp_path), "no run in"),
+        (("--predictions", good, "--masks", masks, "--split", "test"), "--split can only go with --run, without"),
+        (("--run", tmp_path, "--invert-masks"), "--invert-masks can only go with --predictions"),
+        (("--run", tmp_path, "--white", "blur"), "--white can only go with --data"),
+        (("--run", "u2netp-sod"), "no run in u2netp-sod"),
     ):
         assert message in refusal(*AFIU, *flags, "-o", tmp_path / "out"), flags
 

@@ -12,6 +12,7 @@ from afiu_jax.evaluation import evaluate, evaluate_folder
 from afiu_jax.inference import Predictor
 from afiu_jax.mapfolder import MapFolder
 from afiu_jax.maps import map_writer
+from afiu_jax.own_pictures import own_folder
 from afiu_jax.report import formats
 from afiu_jax.report.tables import comparison_table
 from afiu_jax.scoring import Scored
@@ -87,17 +88,21 @@ def score_checkpoint(
         quantise: score maps of 8 bits, as on disk.
         normalize: stretch every map to 0…1 before scoring.
     """
+    if maps:
+        own_folder(maps)  # before the network is read
     predictor, warnings = Predictor(checkpoint), 0
     if spec is None:
-        spec = test_spec(predictor)
-        spec = replace(spec, path=path or spec.path, split=split or spec.split)
+        spec = test_spec(predictor, path, split)
     # Bokeh is composited with the seed of the run; what was exported has none.
     source = open_source(spec, predictor.positive, seed=predictor.config.get("seed", 0))
     if looks_inverted(source):
         line = f"{describe(spec)}: the masks look inverted: what is called blurred is sharper; check --white"
         warnings += print_warnings({"polarity": [line]})
-    save = map_writer(maps, []) if maps else None
-    scored = evaluate(predictor, source, save, name=predictor.name, quantise=quantise, normalize=normalize)
+    save, faint = map_writer(maps, predictor.about) if maps else None, []
+    options = {"name": predictor.name, "quantise": quantise, "normalize": normalize}
+    scored = evaluate(predictor, source, save, faint=faint, **options)
+    lines = [f"{name}: the mask nowhere reaches 128, and is scored as one without a target" for name in faint]
+    warnings += print_warnings({"faint masks": lines})
     protocol = {"network": str(predictor.path), "data": describe(spec), **scored.protocol}
     return replace(scored, protocol=protocol), warnings
 
@@ -132,15 +137,16 @@ def _flat(method: Scored) -> dict[str, float | int]:
     return {**method.scores, **counts}
 
 
-def test_spec(predictor: Predictor) -> Spec:
-    """The test data of a network's run.
+def test_spec(predictor: Predictor, path: str | None = None, split: str | None = None) -> Spec:
+    """The test data of a network's run, with ``path`` and ``split`` in place of its own.
 
     Raises:
         UserError: weights that are not a run's, and know of no data.
     """
     if "test" not in predictor.config["data"]:
         raise UserError(f"{predictor.name} has no test data of its own: say which with --data, --path and --split")
-    return Spec(**predictor.config["data"]["test"])
+    spec = Spec(**predictor.config["data"]["test"])
+    return replace(spec, path=path or spec.path, split=split or spec.split)
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

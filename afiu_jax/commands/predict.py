@@ -3,19 +3,18 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
-
 from afiu_jax.console import open_console, progress
 from afiu_jax.errors import UserError
 from afiu_jax.inference import Predictor, Size
 from afiu_jax.memory import keep_freed_memory
+from afiu_jax.own_pictures import is_ours
+from afiu_jax.own_pictures import save as save_picture
 from afiu_jax.views import VIEWS, View, render
 from afiu_jax.weights import DEFAULTS
 from input_pipeline.photos import Photos
 from input_pipeline.records import DataError, Record
 
 _BATCH = 8
-_MARK = "afiu_jax"  # key of the PNG text by which our own pictures are known, so that no other is replaced
 
 
 def predict(
@@ -57,7 +56,8 @@ def predict(
     console, errors = open_console(), open_console(stderr=True)
     for record, found in predictor.maps(_readable(source, failures)):
         for view in views:
-            _write(render(view, record["image"], found, predictor.positive), targets[record["id"], view], predictor)
+            picture = render(view, record["image"], found, predictor.positive)
+            save_picture(picture, targets[record["id"], view], predictor.about)
     for line in failures:
         errors.print(f"error: {line}", style="red")
     done = len(source) - len(failures)
@@ -110,18 +110,10 @@ def _targets(out: Path, source: Photos, views: Sequence[View]) -> dict[tuple[str
         if path in taken:
             raise UserError(f"{taken[path]} and {stem} would both give {path}: predict them separately")
         taken[path] = stem
-        if path.exists() and not _is_ours(path):
+        if path.exists() and not is_ours(path):
             raise UserError(f"{path} is there already, and not of this program: move it, or name another folder")
     next(iter(targets.values())).parent.mkdir(parents=True, exist_ok=True)
     return targets
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        with Image.open(path) as picture:
-            return _MARK in picture.info
-    except (OSError, ValueError, SyntaxError):
-        return False
 
 
 def _readable(source: Photos, failures: list[str]) -> Iterator[Record]:
@@ -132,12 +124,3 @@ def _readable(source: Photos, failures: list[str]) -> Iterator[Record]:
             failures.append(str(error))
             continue
         yield record
-
-
-def _write(picture: Image.Image, path: Path, predictor: Predictor) -> None:
-    text = PngImagePlugin.PngInfo()
-    text.add_text(_MARK, f"network {predictor.name}, size {predictor.size}; maps: white = {predictor.positive}")
-    # A reader, or the next run, never meets half a picture.
-    temporary = path.with_name(path.name + ".part")
-    picture.save(temporary, "PNG", pnginfo=text, compress_level=1)  # a sixth of the time of 6, for a seventh more bytes
-    temporary.replace(path)

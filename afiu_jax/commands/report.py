@@ -14,7 +14,10 @@ from afiu_jax.evaluation import evaluate_folder
 from afiu_jax.inference import Predictor
 from afiu_jax.mapfolder import MapFolder
 from afiu_jax.maps import map_writer
+from afiu_jax.own_pictures import own_folder, save
 from afiu_jax.report.command import report
+from afiu_jax.report.page import own_page
+from afiu_jax.report.runs import read_run
 from afiu_jax.scoring import Scored
 from input_pipeline.sources import Spec, describe, open_source
 
@@ -27,6 +30,8 @@ def write_report(
     runs: Sequence[Path],
     *,
     spec: Spec | None = None,
+    path: str | None = None,
+    split: str | None = None,
     invert_predictions: bool = False,
     invert_masks: bool = False,
     normalize: bool = False,
@@ -35,22 +40,27 @@ def write_report(
 ) -> Path:
     """Writes ``out/index.html`` with scores, curves and pictures of folders of maps and of runs.
 
-    Without folders of maps, the runs' own maps of their test data (or of ``spec``) are made and scored; they, the
-    masks and the photos are kept in ``out``.
+    Without folders of maps, the runs' own maps of their test data (with ``path`` and ``split`` in place of its own), or
+    of ``spec``, are made and scored; they, the masks and the photos are kept in ``out``, in place of an earlier
+    report's.
 
     Returns:
         The page.
 
     Raises:
-        UserError: nothing to report, folders that do not fit, runs whose maps mean different things.
+        UserError: nothing to report, folders that do not fit, runs whose maps mean different things, pictures or a page
+            in ``out`` that are not of this program.
     """
     if not predictions and not runs:
         raise UserError("name what to report on: --predictions DIR --masks DIR, or --run DIR")
+    own_page(out)
     trained = dict(zip(names_of(runs), runs, strict=True))
+    for name, run in trained.items():
+        read_run(name, run)  # before maps are made, which may take minutes
     maps = dict(zip(names_of(predictions), predictions, strict=True))
     data = ""
     if not maps:
-        maps, data = _maps_of_runs(trained, spec, out)
+        maps, data = _maps_of_runs(trained, spec, out, path, split)
         masks, images = out / "masks", out / "images"
     warnings: dict[str, dict[str, None]] = {}
 
@@ -70,7 +80,9 @@ def write_report(
     return page
 
 
-def _maps_of_runs(runs: dict[str, Path], spec: Spec | None, out: Path) -> tuple[dict[str, Path], str]:
+def _maps_of_runs(
+    runs: dict[str, Path], spec: Spec | None, out: Path, path: str | None, split: str | None
+) -> tuple[dict[str, Path], str]:
     """Folders of maps by run, and what they were made of; photos and masks go beside them."""
     folders, positive = {}, None
     for name, run in runs.items():
@@ -79,19 +91,18 @@ def _maps_of_runs(runs: dict[str, Path], spec: Spec | None, out: Path) -> tuple[
             raise UserError(
                 f"1 means {predictor.positive} in {run} but {positive} in the other runs: report them apart"
             )
-        chosen = spec or test_spec(predictor)
+        chosen = spec or test_spec(predictor, path, split)
         source = open_source(chosen, predictor.positive, seed=predictor.config["seed"])
         first, positive = positive is None, predictor.positive
         folders[name] = out / "maps" / name
-        save = map_writer(folders[name])
-        for folder in ("masks", "images"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
+        write = map_writer(folders[name], predictor.about, emptied=True)
+        if first:
+            masks, images = (own_folder(out / folder, emptied=True) for folder in ("masks", "images"))
         records = (source[i] for i in progress(range(len(source)), f"maps of {name}"))
         for record, found in predictor.maps(records):
-            save(record, found)
+            write(record, found)
             if first:
-                Image.fromarray(np.where(record["mask"] >= 128, np.uint8(255), np.uint8(0))).save(
-                    out / "masks" / f"{record['id']}.png"
-                )
-                Image.fromarray(record["image"]).save(out / "images" / f"{record['id']}.png")
+                mask = np.where(record["mask"] >= 128, np.uint8(255), np.uint8(0))
+                save(Image.fromarray(mask), masks / f"{record['id']}.png", f"mask of {describe(chosen)}")
+                save(Image.fromarray(record["image"]), images / f"{record['id']}.png", f"photo of {describe(chosen)}")
     return folders, f"{describe(chosen)}; 1 = {positive}"

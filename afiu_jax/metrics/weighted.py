@@ -55,6 +55,7 @@ def surroundings(levels: UInt[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"])
         mask: the target's pixels.
     """
     distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = np.minimum(distance, 256)  # of an empty mask they are beyond all bounds
     squared = np.rint(np.minimum(distance * distance, np.iinfo(np.uint16).max)).astype(np.uint16)
     nearest_level = np.zeros_like(levels)
     if mask.any():

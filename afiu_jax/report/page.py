@@ -97,11 +97,9 @@ def write_report(out: Path, content: Content) -> Path:
     Raises:
         UserError: neither methods nor runs; a page that is no report stands there.
     """
-    page = out / "index.html"
     if not content.methods and not content.runs:
         raise UserError("nothing to report: name folders of maps or training runs")
-    if page.exists() and f'content="{GENERATOR}"' not in page.read_text(encoding="utf-8", errors="replace"):
-        raise UserError(f"{page} is not a report of afiu: name another folder")
+    page = own_page(out)
     out.mkdir(parents=True, exist_ok=True)
     figures = _figures(content)
     table = comparison_table(content.scored, published=content.published) if content.methods else None
@@ -127,6 +125,18 @@ def write_report(out: Path, content: Content) -> Path:
         versions=versions(),
     )
     page.write_text(text, encoding="utf-8")
+    return page
+
+
+def own_page(out: Path) -> Path:
+    """The page of a report in this folder, which may be there already.
+
+    Raises:
+        UserError: a page that is no report stands there.
+    """
+    page = out / "index.html"
+    if page.exists() and f'content="{GENERATOR}"' not in page.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(f"{page} is not a report of afiu: name another folder")
     return page
 
 

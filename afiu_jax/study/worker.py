@@ -53,7 +53,9 @@ def run(job: Path) -> int:
         predictor = Predictor(workdir)
         for name in names:
             source = open_source(tests[name], predictor.positive)
-            scored = evaluate(predictor, source, map_writer(workdir / "maps" / name), name=workdir.name)
+            scored = evaluate(
+                predictor, source, map_writer(workdir / "maps" / name, predictor.about), name=workdir.name
+            )
             save_scores(workdir, name, tests[name], scored, step=int(predictor.path.name))
     return 0
 
