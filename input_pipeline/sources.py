@@ -19,14 +19,16 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 
 from input_pipeline.bokeh import RADIUS, Bokeh
 from input_pipeline.folder import Folder
 from input_pipeline.records import DataError, Meaning, Record, Source
 from input_pipeline.scenes import Scenes
 from input_pipeline.skipping import Faults, Skipping
-from input_pipeline.suspicion import looks_unscaled
+
+GENERATED = ("bokeh", "scenes")
+"""Data of which a seed decides what there is."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +95,17 @@ def open_declared(spec: Spec, *, faults: Faults | None = None) -> Source:
 
 
 def _require_scaled(source: Source, spec: Spec, samples: int = 5) -> None:
-    """Masks of which none reaches 128 would be empty without a word; a few of them tell."""
-    if spec.name in ("scenes", "bokeh"):
+    """Masks of 0 and 1 would be empty without a word; a few of them tell."""
+    if spec.name in GENERATED:
         return
     masks = []
     for index in np.linspace(0, len(source) - 1, min(samples, len(source))).astype(int):
         with suppress(DataError):  # which is for whoever asks for the record
             masks.append(source[int(index)]["mask"])
-    marked = [mask for mask in masks if mask.any()]
-    if marked and all(map(looks_unscaled, marked)):
+    if {int(mask.max()) for mask in masks} - {0} == {1}:
         raise DataError(
-            f"the masks of {describe(spec)} hold no more than {max(mask.max() for mask in marked)}, and a target is "
-            "what is from 128 on: save them with 255 in place of 1"
+            f"the masks of {describe(spec)} hold 0 and 1, and a target is what is from 128 on: save them with 255 in "
+            "place of 1"
         )
 
 
@@ -142,6 +143,11 @@ class View:
     def __getitem__(self, index: int) -> Record:
         record = self.source[self.indices[index]]
         return {**record, "mask": 255 - record["mask"]} if self.flip else record
+
+
+def stored_mask(source: Source, record: Record) -> UInt8[np.ndarray, "h w"]:
+    """The mask of a record of ``open_source`` as its file holds it, before it was turned to what the task wants."""
+    return 255 - record["mask"] if isinstance(source, View) and source.flip else record["mask"]
 
 
 def looks_inverted(source: Source, samples: int = 20) -> bool:

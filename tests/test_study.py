@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from scipy.special import ndtr, ndtri
 
 from afiu_jax.errors import UserError
 from afiu_jax.metrics import BETA2
+from afiu_jax.report.formats import to_latex
+from afiu_jax.report.runs import without_home
 from afiu_jax.scoring import Scorer
 from afiu_jax.study import command
 from afiu_jax.study.cells import State, read_cell, save_scores, save_state
@@ -23,7 +26,7 @@ from afiu_jax.study.page import write_study
 from afiu_jax.study.results import collect, mean_and_spread, to_csv, to_json
 from afiu_jax.study.strategies import STRATEGIES, strategy
 from afiu_jax.study.tables import interval, paper_table, starts_table
-from afiu_jax.training.config import differences, load_config
+from afiu_jax.training.config import differences, load_config, resolve
 from afiu_jax.training.logging import write_json
 from input_pipeline.scenes import Scenes
 
@@ -342,3 +345,64 @@ def test_the_shipped_studies(tmp_path):
     small.data = "../elsewhere"
     grid = make_grid(read_study(small), tmp_path)
     assert {test.source.path for test in grid.tests.values()} == {"../elsewhere/msra10k", "../elsewhere/cuhk"}
+
+
+def test_what_one_says_of_the_papers_study_reaches_every_network(tmp_path):
+    """Else its networks would be trained unlike each other; and without changes each has its own recipe."""
+    study = load_config("studies/table2")
+    plain = make_grid(read_study(study), tmp_path)
+    for job in plain.cells:
+        if job.start == "scratch" and job.network != "afiu":
+            assert differences(resolve(load_config(f"zoo/{job.network}", "dbd")), job.config, ("seed",)) == []
+    study.dbd.train.num_steps, study.dbd.data.train.path = 1000, "elsewhere"
+    study.dbd.data.horizontal_flip = 0.5
+    for job in make_grid(read_study(study), tmp_path).cells:
+        data = job.config["data"]
+        assert (job.config["train"]["num_steps"], data["train"]["path"], data["horizontal_flip"]) == (
+            *(1000, "elsewhere", 0.5),
+        ), job.name
+
+
+def test_generated_data_of_two_folders_is_not_taken_for_one(tmp_path):
+    tests = {name: benchmark("bokeh", path=f"/data/{name}/val") for name in ("msra10k", "ecssd")}
+    with pytest.raises(UserError, match=r"bokeh of folder /data/.*/val and .*/val would be .*: rename one of them"):
+        tiny_grid(tmp_path, tests=tests)
+    same = {"a": tests["ecssd"], "b": {**tests["ecssd"], "paper": "CUHK"}}
+    assert len(tiny_grid(tmp_path, tests=same).tests) == 2
+
+
+def test_scores_of_other_photos_are_not_averaged(half_done):
+    job = next(job for job in half_done.cells if job.name == "afiu/sod-seed1")
+    scored = scored_maps(1, 0.2)
+    fewer = replace(scored, pictures=scored.pictures[:-1], images=IMAGES - 1)
+    save_scores(half_done.workdir(job), "scenes", half_done.tests["scenes"].spec, fewer, step=4)
+    with pytest.raises(UserError, match=r"afiu/sod-seed1 was scored on 3 photos of scenes, .* on 4, and not"):
+        collect(half_done)
+
+
+def test_photos_that_have_changed_are_not_shown_under_old_names(half_done):
+    for data in half_done.data:
+        data.write()
+    folder = Path(half_done.tests["scenes"].spec.path)
+    for part in ("images", "masks"):
+        first = min((folder / part).iterdir())
+        first.with_name("aaa.png").write_bytes(first.read_bytes())
+    page = write_study(collect(half_done), "afiu study").read_text(encoding="utf-8")
+    assert "The photos of scenes cannot be shown" in page
+    assert "has changed since it was scored" in page
+
+
+def test_names_of_test_sets_are_text_in_latex(tmp_path):
+    grid = tiny_grid(tmp_path, tests={"my_{photos}": benchmark("scenes")})
+    header = to_latex(paper_table(collect(grid)))
+    assert r"my\_\{photos\} $F_" in header
+    assert "my_" not in header
+
+
+def test_home_is_hidden_and_nothing_else(monkeypatch):
+    for home, text, expected in (
+        ("/home/ann", "/home/ann/runs, /home/anna/x and /home/ann", "~/runs, /home/anna/x and ~"),
+        ("/", "configs/studies/table2.py --config.data=/data", "configs/studies/table2.py --config.data=/data"),
+    ):
+        monkeypatch.setenv("HOME", home)
+        assert without_home(text) == expected

@@ -82,7 +82,7 @@ def to_latex(table: Table, *, second: bool = True) -> str:
     marks = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}", None: "{}"}
 
     def cell(row: Row, column: Column) -> str:
-        value = marks[_rank(table, row, column, second)].format(_escaped(row.text(column.key)))
+        value = marks[_rank(table, row, column, second)].format(escaped(row.text(column.key)))
         return value + _note(table, row, column, "$^{{{}}}$")
 
     def line(cells: list[str]) -> str:
@@ -90,12 +90,12 @@ def to_latex(table: Table, *, second: bool = True) -> str:
 
     if len(table.rows) == 1:
         row, layout = table.rows[0], "lr"
-        header = ["Score", _escaped(row.name)]
+        header = ["Score", escaped(row.name)]
         body = [[column.latex, cell(row, column)] for column in table.columns]
     else:
         layout = "l" + "r" * len(table.columns)
-        header = ["Method", *(f"{column.latex} {_escaped(column.arrow)}" for column in table.columns)]
-        body = [[_escaped(row.name), *(cell(row, column) for column in table.columns)] for row in table.rows]
+        header = ["Method", *(f"{column.latex} {escaped(column.arrow)}" for column in table.columns)]
+        body = [[escaped(row.name), *(cell(row, column) for column in table.columns)] for row in table.rows]
     lines = [rf"\begin{{tabular}}{{{layout}}}", r"  \toprule", line(header), r"  \midrule", *map(line, body)]
     notes = [f"% {note}" for note in _notes(table)]
     return "\n".join(["% needs \\usepackage{booktabs}", *lines, r"  \bottomrule", r"\end{tabular}", *notes]) + "\n"
@@ -135,5 +135,6 @@ def _notes(table: Table) -> list[str]:
     return [f"[{number}] {note}" for number, note in enumerate(table.notes, 1)]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text as LaTeX takes it."""
     return "".join(_LATEX_SIGNS.get(sign, sign) for sign in text)

@@ -1,6 +1,7 @@
 """What a report says about training runs: their logs, their configurations, and where these differ."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,4 +75,5 @@ def config_differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 def without_home(text: str) -> str:
     """The text without the name of the home folder, which is nobody's business where a page is put online."""
-    return text.replace(str(Path.home()), "~")
+    home = Path.home()
+    return text if home == home.parent else re.sub(rf"{re.escape(str(home))}(?![\w.-])", "~", text)

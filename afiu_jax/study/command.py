@@ -18,6 +18,8 @@ from afiu_jax.study.page import write_study
 from afiu_jax.study.results import collect
 from afiu_jax.study.scheduler import Outcome, Scheduler, devices, is_done
 from afiu_jax.study.tables import paper_table
+from afiu_jax.training.checkpoint import has_checkpoints
+from afiu_jax.training.checks import has_moved
 from afiu_jax.training.config import differences
 from afiu_jax.training.loop import recorded_start
 from afiu_jax.workdir import sole_use
@@ -93,12 +95,13 @@ def _check_folder(grid: Grid) -> None:
     hint = "pass another --workdir, or the configuration that this study began with"
     for job in (*grid.pretrainings, *grid.cells):
         workdir = grid.workdir(job)
-        if not (saved := read_json(workdir / "config.json")):
+        # What has saved nothing may begin again with any, as of train.py.
+        if not has_checkpoints(workdir) or not (saved := read_json(workdir / "config.json")):
             continue
         begin = saved.pop("init_from", None)
         saved.pop("records", None)
         changed = differences(saved, job.config, MAY_CHANGE)
-        if job.weights and begin != recorded_start(job.weights):
+        if job.weights and begin != (start := recorded_start(job.weights)) and not has_moved(begin, start):
             changed.append(f"weights: {begin} -> {job.weights}")
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -53,6 +53,27 @@ def network(**fields) -> dict:
     }
 
 
+def recipe(config: ConfigDict, base: ConfigDict) -> dict:
+    """What a configuration changes in another, as nested keys, for ``network``: all else is the study's to change.
+
+    Args:
+        config: a network's.
+        base: the study's, ``sod`` or ``dbd``.
+    """
+    return _changes(config.to_dict(), base.to_dict())
+
+
+def _changes(new: dict, old: dict) -> dict:
+    changed = {}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            value, before = _changes(value, before), {}
+        if value != before:
+            changed[key] = value
+    return changed
+
+
 def benchmark(name: str, *, paper: str | None = None, **fields) -> dict:
     """A data set to score on.
 

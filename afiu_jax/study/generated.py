@@ -15,9 +15,8 @@ from PIL import Image
 
 from afiu_jax.console import progress
 from input_pipeline.records import Meaning
-from input_pipeline.sources import Spec, describe, open_source
+from input_pipeline.sources import GENERATED, Spec, describe, open_source
 
-_GENERATED = ("bokeh", "scenes")
 _SEED = 0
 _MARK = "made_from.json"  # written last: a folder that has it is whole
 
@@ -68,7 +67,7 @@ def generated(spec: Spec, meaning: Meaning, folder: Path) -> Generated | None:
         meaning: what the masks shall mark.
         folder: of the study.
     """
-    if spec.name not in _GENERATED:
+    if spec.name not in GENERATED:
         return None
     key = hashlib.sha256(json.dumps([identity(spec), meaning]).encode()).hexdigest()[:8]
     name = re.sub(r"\W+", "-", f"{spec.name}-{spec.split or 'all'}").strip("-")

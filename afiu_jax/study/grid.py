@@ -13,7 +13,7 @@ from afiu_jax.study.generated import Generated, generated
 from afiu_jax.study.strategies import Strategy, read_strategies
 from afiu_jax.training.config import Resolved, resolve
 from input_pipeline.records import Meaning
-from input_pipeline.sources import Spec
+from input_pipeline.sources import Spec, describe
 
 PRETRAINING = "sod-pretraining"
 
@@ -127,7 +127,8 @@ def make_grid(study: Mapping, folder: Path) -> Grid:
         folder: of the study, absolute.
 
     Raises:
-        UserError: an unknown network, start or option; a test set that is not the paper's; nothing to run.
+        UserError: an unknown network, start or option; a test set that is not the paper's; nothing to run; two sets of
+            generated data from folders of one name.
     """
     strategies = read_strategies(study["strategies"])
     data: dict[Path, Generated] = {}
@@ -135,7 +136,12 @@ def make_grid(study: Mapping, folder: Path) -> Grid:
     def shared(spec: Spec, meaning: Meaning) -> Spec:
         if (made := generated(spec, meaning, folder)) is None:
             return spec
-        data[made.path] = made
+        other = data.setdefault(made.path, made)
+        if other.source.path != spec.path:  # a folder that has moved is known by its own name
+            raise UserError(
+                f"{describe(spec)} and {describe(other.source)} would be told apart by nothing but what stands before "
+                "the last folder: rename one of them"
+            )
         return made.spec
 
     def resolved(recipe: Mapping, changes: Iterable[Mapping], meaning: Meaning) -> Resolved:

@@ -21,7 +21,7 @@ from afiu_jax.study.results import Results, to_csv, to_json
 from afiu_jax.study.tables import failures, paper_table, starts_table
 from afiu_jax.training.logging import duration
 from input_pipeline.folder import read
-from input_pipeline.records import DataError
+from input_pipeline.records import DataError, Record
 from input_pipeline.sources import describe, open_source
 
 _ORIGINS = {
@@ -122,10 +122,17 @@ def _grid(results: Results, test: Test) -> dict[str, VisualGrid]:
         first = next(cell for cell in entry.cells if test.name in cell.scores)
         maps = results.grid.workdir(first.job) / "maps" / test.name
         methods.append(Method(draw.mean_of_seeds(entry, test.name), _maps(maps)))
+
+    def record(image: str) -> Record:
+        found = source[places[image]] if places[image] < len(source) else None
+        if found is None or found["id"] != image:
+            raise DataError(f"{describe(test.spec)} has changed since it was scored")
+        return found
+
     content = Content(
         methods=methods,
-        photo=lambda image: source[places[image]]["image"],
-        mask=lambda image: source[places[image]]["mask"],
+        photo=lambda image: record(image)["image"],
+        mask=lambda image: record(image)["mask"],
         rows=results.grid.study["rows"],
     )
     return {test.name: visual_grid(content)}

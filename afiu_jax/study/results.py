@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 
+from afiu_jax.errors import UserError
 from afiu_jax.report.provenance import versions
 from afiu_jax.report.published import cells as published_cells
 from afiu_jax.report.runs import without_home
@@ -100,11 +101,16 @@ class Results:
 
 
 def collect(grid: Grid) -> Results:
-    """Reads what the runs of a study have left, and compares them."""
+    """Reads what the runs of a study have left, and compares them.
+
+    Raises:
+        UserError: a test set has other photos in one run than in another.
+    """
     networks = {network: _network_name(grid, network) for network in grid.study["networks"]}
     cells: dict[tuple[str, str], list[Cell]] = {}
     for job in grid.cells:
         cells.setdefault((job.network, job.start), []).append(read_cell(grid, job))
+    _require_same_photos(grid, [cell for group in cells.values() for cell in group])
     entries = []
     for network in networks:
         baseline = cells.get((network, BASELINE), [])
@@ -198,6 +204,19 @@ def _cell_json(entry: Entry, cell: Cell) -> dict:
     }
 
 
+def _require_same_photos(grid: Grid, cells: Sequence[Cell]) -> None:
+    """Means over seeds and differences, which are paired by image, are of the same photos or of nothing."""
+    for test in grid.tests:
+        names = {cell.job.name: [p["id"] for p in cell.scores[test].pictures] for cell in cells if test in cell.scores}
+        first = next(iter(names), None)
+        for name, photos in names.items():
+            if photos != names[first]:
+                raise UserError(
+                    f"{name} was scored on {len(photos)} photos of {test}, {first} on {len(names[first])}, and not on "
+                    "the same: the data has changed in between; give it a new name, and all are scored on it anew"
+                )
+
+
 def _differences(
     ours: Sequence[Cell], baseline: Sequence[Cell], tests: Sequence[str]
 ) -> dict[str, dict[str, Difference]]:
@@ -205,8 +224,7 @@ def _differences(
     for test in tests:
         theirs = {cell.job.seed: cell.scores[test] for cell in baseline if test in cell.scores}
         pairs = [(c.scores[test], theirs[c.job.seed]) for c in ours if test in c.scores and c.job.seed in theirs]
-        # Paired by image: a test set whose photos have changed in between gives no difference.
-        if pairs and len({tuple(p["id"] for p in scored.pictures) for pair in pairs for scored in pair}) == 1:
+        if pairs:
             a, b = zip(*pairs, strict=True)
             found[test] = {"mae": mae_difference(a, b), "max_f": max_f_difference(a, b)}
     return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from afiu_jax.report.formats import escaped
 from afiu_jax.report.published import METRICS, cells
 from afiu_jax.report.runs import without_home
 from afiu_jax.report.tables import Column, Row, Table, column
@@ -46,8 +47,8 @@ def starts_table(results: Results) -> Table:
     for test in results.grid.tests:
         for metric in METRICS:
             score = column(metric)
-            columns.append(_column(test, metric, "ours", f"{test} {{}}"))
-            name, latex = f"{test} Δ{score.label}", rf"{test} $\Delta${score.latex}"
+            columns.append(_column(test, metric, "ours"))
+            name, latex = f"{test} Δ{score.label}", rf"{escaped(test)} $\Delta${score.latex}"
             columns.append(Column(f"{test} {metric} difference", name, latex, score.lower, ranked=False))
     columns.append(Column(_STEPS, "steps to scratch's best", "steps to scratch's best", lower=True))
     rows = []
@@ -106,9 +107,10 @@ def _measured(results: Results, entry: Entry | None) -> tuple[dict[str, float], 
 
 
 def _columns(data: str, who: str) -> list[Column]:
-    return [_column(data, metric, who, f"{data} {{}}, {who}") for metric in METRICS]
+    return [_column(data, metric, who, f", {who}") for metric in METRICS]
 
 
-def _column(data: str, metric: str, who: str, form: str) -> Column:
+def _column(data: str, metric: str, who: str, ending: str = "") -> Column:
     score = column(metric)
-    return Column(f"{data} {metric} {who}", form.format(score.label), form.format(score.latex), score.lower)
+    name, latex = f"{data} {score.label}{ending}", f"{escaped(data)} {score.latex}{ending}"
+    return Column(f"{data} {metric} {who}", name, latex, score.lower)

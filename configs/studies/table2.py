@@ -20,7 +20,7 @@ Variants
     ``:demo``   AFIU-small on generated scenes: ten minutes on two cores, no data needed.
 """
 
-from afiu_jax.study.config import base_study, benchmark, network
+from afiu_jax.study.config import base_study, benchmark, network, recipe
 from afiu_jax.training.config import dataset, load_config, unknown_variant
 
 STRATEGIES = ("sod-frozen-encoder", "sod-layerwise-lr", "sod-l2sp", "sod-focus-positive")
@@ -36,17 +36,18 @@ def get_config(variant: str = ""):
 
 
 def paper():
-    config = base_study()
-    config.title = "Table 2: defocus blur with and without the SOD prior"
-    config.sod, config.dbd = load_config("sod"), load_config("dbd")
-    config.seeds = (0, 1, 2)
-    config.tests.cuhk = benchmark("cuhk_defocus", split="test", paper="CUHK")
-    config.tests.dut = benchmark("dut_defocus", split="test", paper="DUT")
+    study = base_study()
+    study.title = "Table 2: defocus blur with and without the SOD prior"
+    study.sod, study.dbd = load_config("sod"), load_config("dbd")
+    study.seeds = (0, 1, 2)
+    study.tests.cuhk = benchmark("cuhk_defocus", split="test", paper="CUHK")
+    study.tests.dut = benchmark("dut_defocus", split="test", paper="DUT")
     for name in OTHERS:
-        recipes = {"sod": load_config(f"zoo/{name}"), "dbd": load_config(f"zoo/{name}", "dbd")}
-        config.networks[name] = network(**recipes, starts=("scratch", "published"))
-    config.networks.afiu = network(starts=("scratch", "imagenet", "sod", *STRATEGIES))
-    return config
+        published = {"sod": load_config(f"zoo/{name}"), "dbd": load_config(f"zoo/{name}", "dbd")}
+        recipes = {stage: recipe(config, study[stage]) for stage, config in published.items()}
+        study.networks[name] = network(**recipes, starts=("scratch", "published"))
+    study.networks.afiu = network(starts=("scratch", "imagenet", "sod", *STRATEGIES))
+    return study
 
 
 def small():

@@ -1,13 +1,15 @@
 """BASNet (Qin et al., CVPR 2019) on DUTS-TR, then on the 604 photos of CUHK.
 
-    python train.py --config configs/zoo/basnet.py                            # SOD, as published
+    python train.py --config configs/zoo/basnet.py --config.model.backbone_weights=FILE  # SOD, as published
     python train.py --config configs/zoo/basnet.py:dbd --init_from runs/zoo/basnet   # DBD, the paper's transfer
 
 Recipe (its basnet_train.py): 256 px cropped to 224 at random, image divided by its maximum, cross-entropy, structural
-similarity and overlap of eight outputs, Adam 1e-3, batch 8, ResNet-34 of ImageNet (``model.backbone_weights``).
+similarity and overlap of eight outputs, Adam 1e-3, batch 8, ResNet-34 of ImageNet.
 
 Departures: the training set is not doubled by a mirrored copy on disk: a horizontal flip does it. The script runs
 until it is stopped; 400,000 steps are our choice.
+
+FILE has ImageNet's weights, see docs/weights.md; without it the backbone begins at random.
 
 Variants: ``:dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
 """

@@ -1,6 +1,6 @@
 """MINet on ResNet-50 (Pang et al., CVPR 2020) on DUTS-TR, then on the 604 photos of CUHK.
 
-    python train.py --config configs/zoo/minet_res50.py                            # SOD, as published
+    python train.py --config configs/zoo/minet_res50.py --config.model.backbone_weights=FILE  # SOD, as published
     python train.py --config configs/zoo/minet_res50.py:dbd --init_from runs/zoo/minet_res50  # DBD, the paper's
 
 Recipe (its config.py): 320 px, horizontal flip, rotation by up to 10 degrees, colour jitter 0.1, cross-entropy and
@@ -9,6 +9,8 @@ ImageNet.
 
 Departures: no normalisation is decayed; the original decays those whose name lacks "bn" (in its shortcuts and
 fusions).
+
+FILE has ImageNet's weights, see docs/weights.md; without it the backbone begins at random.
 
 Variants: ``:dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
 """
