@@ -91,8 +91,8 @@ def test_scores_on_sed2_are_those_of_the_file(tmp_path):
     sed2 = open_source(Spec("folder", str(SHARED / "data" / "sed2")), "salient")
     ours, theirs = Predictor(tmp_path / "run"), Predictor(tmp_path / "run", batch_size=1)
 
-    def run_file(params, statistics, images):
-        (maps,) = session.run(["1959"], {"input.1": images.transpose(0, 3, 1, 2)})
+    def run_file(*state_and_images):
+        (maps,) = session.run(["1959"], {"input.1": state_and_images[-1].transpose(0, 3, 1, 2)})
         return maps.transpose(0, 2, 3, 1)
 
     theirs._predict = run_file
