@@ -114,6 +114,9 @@ def evaluate(
             raise UserError("maps are written in 8 bits: score them so, or leave out --maps")
         _only_with("--data", {} if data else declared)
         _only_with("--data bokeh", {} if data == "bokeh" else {"source": source})
+        inner = _inner(data, source)
+        _only_with("a folder", {} if inner == "folder" else {"images_dir": images_dir, "masks_dir": masks_dir})
+        _only_with("data that is not generated", {"path": path, "white": white} if inner == "scenes" else {})
         names = images_dir or "images", masks_dir or "masks", source or "folder"
         spec = Spec(data, path, _part(data, source, split), white, *names) if data else None
         options = {"path": path, "split": split, "maps": maps, "quantise": quantise, "normalize": normalize}
@@ -251,8 +254,12 @@ def serve(
 
 def _part(data: str, source: str | None, split: str | None) -> str | None:
     """The part of the data that is scored: a folder need not have any; else what nothing was trained on."""
-    inner = (source or "folder") if data == "bokeh" else data
-    return split or (None if inner == "folder" else "test")
+    return split or (None if _inner(data, source) == "folder" else "test")
+
+
+def _inner(data: str | None, source: str | None) -> str | None:
+    """Where the photos come from."""
+    return (source or "folder") if data == "bokeh" else data
 
 
 def _only_with(other: str, options: dict[str, object]) -> None:

@@ -16,6 +16,7 @@ from afiu_jax.metrics.counts import level_values
 from afiu_jax.scoring import Scored, Scorer
 from input_pipeline.loader import Batch
 from input_pipeline.records import Record, Source
+from input_pipeline.sources import stored_mask
 from input_pipeline.suspicion import looks_unscaled
 
 
@@ -75,7 +76,7 @@ def evaluate(
     indices = progress(range(len(source)), "evaluating")
     for record, found in predictor.maps((source[i] for i in indices), bits=8 if quantise else 16):
         scorer.add(record["id"], found, record["mask"] >= 128)
-        if faint is not None and looks_unscaled(record["mask"]):
+        if faint is not None and looks_unscaled(stored_mask(source, record)):
             faint.append(record["id"])
         if on_record:
             on_record(record, found)

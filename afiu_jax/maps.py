@@ -28,16 +28,15 @@ def to_16_bit(found: Float[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
     return np.rint(np.clip(found, 0, 1) * 65535).astype(np.uint16)
 
 
-def map_writer(out: Path, about: str, *, emptied: bool = False) -> Callable[[Record, UInt8[np.ndarray, "h w"]], None]:
+def map_writer(out: Path, about: str) -> Callable[[Record, UInt8[np.ndarray, "h w"]], None]:
     """A function ``(record, map)`` that writes ``out/<id>.png``; the folder is made.
 
     Args:
         out: folder of the maps.
         about: what makes them, see ``Predictor.about``.
-        emptied: remove maps of earlier calls.
 
     Raises:
         UserError: the folder holds pictures that are not of this program.
     """
-    own_folder(out, emptied=emptied)
+    own_folder(out)
     return lambda record, found: save(Image.fromarray(found), out / f"{record['id']}.png", about)

@@ -3,12 +3,15 @@
 A text inside each says that it is of this program, so that a later call may replace it.
 """
 
+import os
+import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
 from afiu_jax.errors import UserError
-from input_pipeline.pictures import EXTENSIONS
+from input_pipeline.pictures import BROKEN, EXTENSIONS
 
 _MARK = "afiu_jax"
 
@@ -16,9 +19,12 @@ _MARK = "afiu_jax"
 def is_ours(path: Path) -> bool:
     """Whether a file is a picture that ``save`` wrote."""
     try:
-        with Image.open(path) as picture:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(path) as picture,
+        ):
             return _MARK in picture.info
-    except (OSError, ValueError, SyntaxError):
+    except BROKEN:
         return False
 
 
@@ -32,25 +38,41 @@ def save(picture: Image.Image, path: Path, about: str) -> None:
     """
     text = PngImagePlugin.PngInfo()
     text.add_text(_MARK, about)
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(f".afiu-{os.getpid()}.part")  # no longer than the name may be
     picture.save(temporary, "PNG", pnginfo=text, compress_level=1)  # a sixth of the time of 6, for a seventh more bytes
     temporary.replace(path)
 
 
-def own_folder(folder: Path, *, emptied: bool = False) -> Path:
-    """A folder that holds no picture but this program's; made if need be.
+def require_ours(path: Path) -> None:
+    """Returns if a file is not there, or one that ``save`` may replace.
 
-    Args:
-        folder: the folder.
-        emptied: remove the pictures of earlier calls.
+    Raises:
+        UserError: it is somebody else's, as far as can be told.
+    """
+    if path.exists() and not is_ours(path):
+        raise UserError(
+            f"{path} is there already, and not known to be of this program: move it, or name another folder"
+        )
+
+
+def own_folder(folder: Path) -> Path:
+    """A folder that holds no picture but this program's; made if need be.
 
     Raises:
         UserError: somebody else's picture is in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
-    if others := [path for path in pictures if not is_ours(path)]:
-        raise UserError(f"{others[0]} is there already, and not of this program: move it, or name another folder")
-    for path in pictures if emptied else ():
-        path.unlink()
+    for path in _pictures(folder):
+        require_ours(path)
     return folder
+
+
+def keep_only(folder: Path, names: Collection[str]) -> None:
+    """Removes the pictures of an ``own_folder`` that are not called so: those of earlier calls."""
+    for path in _pictures(folder):
+        if path.name not in names:
+            path.unlink()
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)

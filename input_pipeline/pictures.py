@@ -61,7 +61,7 @@ def mask_pixels(picture: Image.Image) -> tuple[UInt8[np.ndarray, "h w"], UInt8[n
     grey = pixels(picture, "L")
     if picture.mode in ("1", "L", "I;16"):
         return grey, np.broadcast_to(grey[..., None], (*grey.shape, 3))
-    return grey, pixels(picture, "RGB")
+    return grey, np.array(to_8_bit(picture).convert("RGB"))
 
 
 def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:

@@ -159,7 +159,13 @@ with one_line_errors():
     assert (done.returncode, done.stdout, done.stderr) == (status, "begun\n", told)
 
 
-def test_the_home_folder_is_meant_where_shells_leave_it(monkeypatch):
+def test_the_home_folder_is_meant_where_shells_leave_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run_command(
+        "-m", "afiu_jax.cli", "data", "check", "--data=scenes", "--split=test[:2]", "--json=~/found.json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "found.json").exists()
     monkeypatch.setenv("HOME", "/home/me")
     given = ["predict", "~/a b.jpg", "--out=~/maps", "-o", "~", "x~/y", "--save=map,overlay", "--weights", "~/run/"]
     assert [_at_home(argument) for argument in given] == [

@@ -154,7 +154,12 @@ def test_wrong_requests_are_refused_in_one_line(folders):
         (("--checkpoint", maps, "--invert-masks"), "--invert-masks can only go with --predictions"),
         (("--checkpoint", maps, "--white", "blur"), "--white can only go with --data"),
         (("--checkpoint", maps, "--data", "scenes", "--source", "duts"), "--source can only go with --data bokeh"),
-        (("--checkpoint", maps, "--maps", masks), f"{masks / 'a.png'} is there already, and not of this program"),
+        (("--checkpoint", maps, "--data", "scenes", "--masks-dir", "gt"), "--masks-dir can only go with a folder"),
+        (("--checkpoint", maps, "--data", "scenes", "--white", "blur"), "--white can only go with data that is not"),
+        (
+            ("--checkpoint", maps, "--maps", masks),
+            f"{masks / 'a.png'} is there already, and not known to be of this program",
+        ),
     ):
         assert message in refusal(*AFIU, *flags), flags
 
@@ -166,7 +171,7 @@ def test_maps_replace_those_of_before_and_nobody_elses(sod_run, tmp_path):
         assert done.returncode == 0, done.stderr
         assert len(list((tmp_path / "maps").iterdir())) == count
     (tmp_path / "maps" / "photo.jpg").write_bytes(b"somebody's")
-    assert "photo.jpg is there already, and not of this program" in refusal(*command)
+    assert "photo.jpg is there already, and not known to be of this program" in refusal(*command)
 
 
 @pytest.mark.parametrize(("source", "expected"), [("scenes", "test"), (None, None), ("duts", "test")])
@@ -187,6 +192,8 @@ def test_faint_masks_are_said_and_counted(sod_run, tmp_path):
     done = run_command(*command)
     assert done.returncode == 0
     assert done.stderr.splitlines()[-1].startswith("warning: 2: the mask nowhere reaches 128")
+    focus = run_command("-m", "afiu_jax.cli", "evaluate", "--checkpoint", "u2netp-dbd", *command[5:-1], "focus")
+    assert "warning: 2: the mask nowhere reaches 128" in focus.stderr  # though blur is what is scored
     strict = run_command(*command, "--strict")
     assert (strict.returncode, strict.stderr.splitlines()[-1]) == (
         *(2, "error: 1 warnings, and --strict: nothing was written"),

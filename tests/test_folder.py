@@ -146,6 +146,15 @@ def test_what_is_transparent_is_white_in_a_photo_and_as_it_is_in_a_mask(tmp_path
     assert close(read(path, "L"), luma(colours))
 
 
+def test_a_photo_of_which_little_is_opaque_is_no_mask(tmp_path):
+    write_pair(tmp_path, "a")
+    alpha = np.zeros((12, 15, 1), np.uint8)
+    alpha[0, :2] = 255
+    write(tmp_path / "masks", "a.png", np.concatenate([noise(12, 15), alpha], axis=-1))
+    with pytest.raises(DataError, match="looks like a photo"):
+        Folder(tmp_path)[0]
+
+
 @pytest.mark.parametrize("transparent", [None, 1])
 def test_a_palette_is_looked_up(tmp_path, transparent):
     palette = np.array([(0, 0, 0), (255, 255, 255), (200, 30, 90), (7, 120, 13)], np.uint8)

@@ -337,7 +337,7 @@ def test_nothing_of_others_is_replaced(photo, workplace):
     Image.fromarray(photo).save("a.overlay.jpg")
     Path("maps").mkdir()
     Path("maps/a.png").write_bytes(b"mine")
-    with pytest.raises(UserError, match="there already, and not of this program"):
+    with pytest.raises(UserError, match="there already, and not known to be of this program"):
         predict(["a.png"], Path("maps"))
     assert Path("maps/a.png").read_bytes() == b"mine"
     with pytest.raises(UserError, match="would replace a photo"):

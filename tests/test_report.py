@@ -1,6 +1,8 @@
 """Reports, tables of scores, and the paper's own tables as data."""
 
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -8,12 +10,14 @@ from conftest import ROOT, run_command
 from PIL import Image
 from test_commands import refusal
 
+from afiu_jax.commands.report import write_report
 from afiu_jax.errors import UserError
 from afiu_jax.report import formats
 from afiu_jax.report.curves import pr_curves
 from afiu_jax.report.published import cells, contradictions, on_data, table1, table2, table3
 from afiu_jax.report.tables import beside_paper, comparison_table
 from afiu_jax.scoring import Scored, Scorer
+from input_pipeline.sources import Spec
 
 PAPER = ROOT.parent / "shared" / "reference" / "paper.txt"
 AFIU = ("-m", "afiu_jax.cli", "report")
@@ -87,6 +91,32 @@ def test_report_on_runs_alone_makes_and_scores_their_maps(sod_run, tmp_path):
     for folder in (f"maps/{sod_run.name}", "masks", "images"):
         assert [path.stem for path in sorted((tmp_path / folder).iterdir())] == ["scene-val-00000", "scene-val-00001"]
     assert "scored on 2 images" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_runs_are_scored_on_one_data_set_whatever_their_seeds(pocket, pocket_run, tmp_path):
+    """The same network twice, once as of a run with another seed, which would draw other scenes of the same names."""
+    other = shutil.copytree(pocket_run, tmp_path / "other")
+
+    def rewrite(**test):
+        for meta in other.glob("checkpoints/*/meta/metadata"):
+            found = json.loads(meta.read_text())
+            found["config"]["seed"] = 1
+            found["config"]["data"]["test"].update(test)
+            meta.write_text(json.dumps(found))
+            (meta.parents[1] / "checksums.json").unlink(missing_ok=True)
+
+    rewrite()
+    page = write_report(tmp_path / "out", [], None, None, [pocket_run, other])
+    ours, theirs = (row.split(",")[1:] for row in (tmp_path / "out" / "scores.csv").read_text().splitlines()[1:])
+    assert ours == theirs
+    assert "scenes test[:4], seed 0; 1 = salient" in page.read_text(encoding="utf-8")
+    data = {"name": "folder", "path": str(tmp_path / "out")}  # what a report keeps, a report must not remove
+    with pytest.raises(UserError, match=r"lies in .*out, where the report goes"):
+        write_report(tmp_path / "out", [], None, None, [pocket_run], spec=Spec(**data))
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 4
+    rewrite(split="val[:4]")
+    with pytest.raises(UserError, match=r"scenes val\[:4\] for its test data and the runs before it scenes test"):
+        write_report(tmp_path / "out", [], None, None, [pocket_run, other])
 
 
 @pytest.mark.parametrize(("count", "length"), [(3, 45), (10, 16), (10, 45)])

@@ -7,7 +7,7 @@ from afiu_jax.console import open_console, progress
 from afiu_jax.errors import UserError
 from afiu_jax.inference import Predictor, Size
 from afiu_jax.memory import keep_freed_memory
-from afiu_jax.own_pictures import is_ours
+from afiu_jax.own_pictures import require_ours
 from afiu_jax.own_pictures import save as save_picture
 from afiu_jax.views import VIEWS, View, render
 from afiu_jax.weights import DEFAULTS
@@ -110,8 +110,7 @@ def _targets(out: Path, source: Photos, views: Sequence[View]) -> dict[tuple[str
         if path in taken:
             raise UserError(f"{taken[path]} and {stem} would both give {path}: predict them separately")
         taken[path] = stem
-        if path.exists() and not is_ours(path):
-            raise UserError(f"{path} is there already, and not of this program: move it, or name another folder")
+        require_ours(path)
     next(iter(targets.values())).parent.mkdir(parents=True, exist_ok=True)
     return targets
 

@@ -14,12 +14,12 @@ from afiu_jax.evaluation import evaluate_folder
 from afiu_jax.inference import Predictor
 from afiu_jax.mapfolder import MapFolder
 from afiu_jax.maps import map_writer
-from afiu_jax.own_pictures import own_folder, save
+from afiu_jax.own_pictures import keep_only, own_folder, save
 from afiu_jax.report.command import report
 from afiu_jax.report.page import own_page
 from afiu_jax.report.runs import read_run
 from afiu_jax.scoring import Scored
-from input_pipeline.sources import Spec, describe, open_source
+from input_pipeline.sources import GENERATED, Spec, describe, open_source
 
 
 def write_report(
@@ -84,25 +84,37 @@ def _maps_of_runs(
     runs: dict[str, Path], spec: Spec | None, out: Path, path: str | None, split: str | None
 ) -> tuple[dict[str, Path], str]:
     """Folders of maps by run, and what they were made of; photos and masks go beside them."""
-    folders, positive = {}, None
+    folders = {name: own_folder(out / "maps" / name) for name in runs}
+    masks, images = own_folder(out / "masks"), own_folder(out / "images")
+    chosen = None
     for name, run in runs.items():
         predictor = Predictor(run)
-        if positive not in (None, predictor.positive):
+        own, first = spec or test_spec(predictor, path, split), chosen is None
+        if first:
+            chosen, positive, seed = own, predictor.positive, predictor.config["seed"]
+            if chosen.path and Path(chosen.path).expanduser().resolve().is_relative_to(out.resolve()):
+                raise UserError(f"{describe(chosen)} lies in {out}, where the report goes: name another folder with -o")
+            # One data set for all: what is generated has other masks under the same names with another run's seed.
+            source = open_source(chosen, positive, seed=seed)
+        elif positive != predictor.positive:
             raise UserError(
                 f"1 means {predictor.positive} in {run} but {positive} in the other runs: report them apart"
             )
-        chosen = spec or test_spec(predictor, path, split)
-        source = open_source(chosen, predictor.positive, seed=predictor.config["seed"])
-        first, positive = positive is None, predictor.positive
-        folders[name] = out / "maps" / name
-        write = map_writer(folders[name], predictor.about, emptied=True)
-        if first:
-            masks, images = (own_folder(out / folder, emptied=True) for folder in ("masks", "images"))
+        elif own != chosen:
+            raise UserError(
+                f"{run} has {describe(own)} for its test data and the runs before it {describe(chosen)}, or with other "
+                "options: say with --data what all are scored on"
+            )
+        write, written = map_writer(folders[name], predictor.about), set()
         records = (source[i] for i in progress(range(len(source)), f"maps of {name}"))
         for record, found in predictor.maps(records):
             write(record, found)
+            written.add(f"{record['id']}.png")
             if first:
                 mask = np.where(record["mask"] >= 128, np.uint8(255), np.uint8(0))
                 save(Image.fromarray(mask), masks / f"{record['id']}.png", f"mask of {describe(chosen)}")
                 save(Image.fromarray(record["image"]), images / f"{record['id']}.png", f"photo of {describe(chosen)}")
-    return folders, f"{describe(chosen)}; 1 = {positive}"
+        for folder in (folders[name], masks, images):
+            keep_only(folder, written)
+    drawn = f", seed {seed}" if chosen.name in GENERATED else ""
+    return folders, f"{describe(chosen)}{drawn}; 1 = {positive}"

@@ -261,7 +261,7 @@ def _reading(step_folder: Path, *items: str) -> Iterator[None]:
     except Exception as error:  # no narrower: that is what Orbax raises for a file that was emptied
         text = " ".join(str(error).split())
         why = f"the checkpoint {step_folder} cannot be read ({text if len(text) <= _WHY else f'{text[:_WHY]} …'})"
-        if is_sealed(step_folder):
+        if is_sealed(step_folder) and not damage(step_folder):
             raise UserError(
                 f"{why}, though its files are whole: try again; if the code of the network has changed since, go back "
                 "to that of the run"
@@ -313,7 +313,7 @@ def _scores(step_folder: Path) -> dict[str, float] | None:
     """The validation scores of a checkpoint; None if it has none, or is not there (any more)."""
     try:
         return _meta(step_folder)["scores"] if _is_step(step_folder) else None
-    except UserError:
+    except (UserError, OSError):
         if _is_step(step_folder):
             raise
         return None  # a run that is at work has deleted it meanwhile

@@ -105,12 +105,22 @@ def check_workdir(workdir: Path, config: Resolved) -> None:
         )
 
 
+def has_moved(before: str | None, now: str | None) -> bool:
+    """Whether what a run began with is at another path now: nothing is left at the old one, and the names agree."""
+    if not (before and now):
+        return False
+    old, new = Path(before), Path(now)
+    # A step is told by its run. What is no path is a name of the package.
+    length = 3 if old.parent.name == "checkpoints" else 1
+    same_names = old.is_absolute() and new.is_absolute() and old.parts[-length:] == new.parts[-length:]
+    return same_names and not old.exists() and new.exists()
+
+
 def _with_moved_files(before: Resolved, now: Resolved) -> Resolved:
-    """An earlier configuration with today's paths of what a run began with, where the old ones lead nowhere now."""
-    moved = {**before, "model": {**before.get("model", {})}}
+    """An earlier configuration with today's paths of what a run began with."""
+    moved = {**before, "model": {**(before.get("model") or {})}}
     for old, new, key in ((moved, now, "init_from"), (moved["model"], now["model"], "backbone_weights")):
-        paths = [Path(path) for part in (old, new) if (path := part.get(key))]
-        if len(paths) == 2 and paths[0].name == paths[1].name and not paths[0].exists() and paths[1].exists():
+        if has_moved(old.get(key), new.get(key)):
             old[key] = new[key]
     return moved
 
