@@ -38,6 +38,8 @@ class BatchNorm(nnx.BatchNorm):
 
     def __init__(self, features: int, *, frozen: bool = False, **options):
         super().__init__(features, **options)
+        for variable, value in ((self.scale, 1.0), (self.mean, 0.0), (self.var, 1.0)):
+            variable.set_metadata(initializer=Constant(value))
         self.frozen = frozen
         self.groups = 1
         self.folded = False

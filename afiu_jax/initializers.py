@@ -99,41 +99,46 @@ class Plan(NamedTuple):
         graph: its structure.
         state: shapes, dtypes and metadata of its variables.
         order: its attributes as its constructor sets them.
+        declared: whether every variable carries its ``initializer``, as those of this package's layers do.
     """
 
     graph: nnx.GraphDef
     state: nnx.State
     order: tuple[str, ...]
+    declared: bool
 
 
 def plan(build: Callable[[Streams], nnx.Module]) -> Plan:
-    """Builds a network without arrays from a function of random streams, which are not drawn from."""
+    """Builds a network without arrays from a function of random streams, which are drawn from only if need be."""
     order: list[str] = []
 
-    def construct() -> nnx.Module:
-        module = build(NoKeys())
-        order.extend(vars(module))
+    def construct(streams: Callable[[], Streams]) -> nnx.Module:
+        module = build(streams())
+        order[:] = vars(module)
         return module
 
-    return Plan(*nnx.split(nnx.eval_shape(construct)), tuple(order))
+    try:
+        graph, state = nnx.split(nnx.eval_shape(lambda: construct(NoKeys)))
+    except Exception:  # a layer of Flax's own, which wants a key; if it is anything else, it comes up again
+        graph, state = nnx.split(nnx.eval_shape(lambda: construct(lambda: nnx.Rngs(0))))
+    declared = all("initializer" in variable.get_metadata() for _, variable in nnx.to_flat_state(state))
+    return Plan(graph, state, tuple(order), declared)
 
 
 def materialise(planned: Plan, key: jax.Array) -> nnx.Module:
-    """A network whose parameters that carry an ``initializer`` in their metadata are drawn from it, by NumPy.
-
-    The other variables are batch normalisation's and start at its identity.
+    """A network whose variables are drawn from the ``initializer`` in their metadata, by NumPy.
 
     Args:
-        planned: the network.
+        planned: the network, all of whose variables declare one.
         key: random key that decides every parameter.
 
     Returns:
         The network with float32 weights.
     """
-    graph, state, order = planned
+    graph, state, order, _ = planned
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     flat = list(nnx.to_flat_state(state))
-    values = jax.device_put([_initial_value(path[-1], variable, random) for path, variable in flat])
+    values = jax.device_put([v.get_metadata()["initializer"].on_host(random, v.shape) for _, v in flat])
     filled = [(path, variable.replace(value)) for (path, variable), value in zip(flat, values, strict=True)]
     module = nnx.merge(graph, nnx.from_flat_state(filled))
     # Splitting sorts the attributes by name; tables of the network show them in the order of its constructor.
@@ -141,13 +146,3 @@ def materialise(planned: Plan, key: jax.Array) -> nnx.Module:
     for name in order:
         attributes[name] = attributes.pop(name)
     return module
-
-
-_IDENTITY = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
-
-
-def _initial_value(name: str, variable: nnx.Variable, random: np.random.Generator) -> np.ndarray:
-    initializer = variable.get_metadata().get("initializer")
-    if initializer is None:
-        return np.full(variable.shape, _IDENTITY[name], np.float32)
-    return initializer.on_host(random, variable.shape)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
+import numpy as np
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jax.ad_checkpoint import checkpoint_name
@@ -24,7 +25,7 @@ from afiu_jax.products import PRODUCT, is_repeatable
 class Conv(nnx.Conv):
     """``nnx.Conv``, which may have the gradient of its bias summed in float32, see ``set_late_casts``."""
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
+    def __call__(self, x: Float[Array | np.ndarray, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
         """The convolved maps, in the compute type."""
         y = super().__call__(x)
         return y if self.bias is None or self.use_bias else _add_bias(y, self.bias[...])

@@ -34,7 +34,7 @@ __all__ = ["NETWORKS", "Prediction", "abstract_model", "create_model", "network_
 
 
 def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.Module:
-    """Builds a network with initial weights, in seconds whatever its size.
+    """Builds a network with initial weights, in seconds whatever its size if its layers are this package's.
 
     Args:
         name: a key of ``NETWORKS``.
@@ -52,7 +52,8 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.M
     key = rngs.params() if rngs is not None else jax.random.key(0)
     if isinstance(key, jax.core.Tracer):  # layer by layer, with JAX
         return NETWORKS[name](**options, rngs=Keys(key))
-    return materialise(_plan(name, **options), key)
+    planned = _plan(name, **options)
+    return materialise(planned, key) if planned.declared else NETWORKS[name](**options, rngs=rngs or nnx.Rngs(0))
 
 
 def abstract_model(name: str, **options) -> nnx.Module:

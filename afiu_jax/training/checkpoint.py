@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from afiu_jax.console import quiet_orbax
 from afiu_jax.errors import UserError
 from afiu_jax.training.checksums import damage, is_sealed, seal
 from afiu_jax.training.config import Resolved
@@ -229,6 +230,7 @@ def load_model(path: str | Path) -> SavedModel:
     Raises:
         UserError: no checkpoint there, or a damaged one.
     """
+    quiet_orbax()  # which reports, as warnings, every item that is not asked for
     found = find_checkpoint(path)
     step = int(found.name)
     if not _meta(found).get("config", {}).keys() >= _KEYS:

@@ -7,9 +7,10 @@ import jax
 from flax import nnx
 from rich.console import Console
 
-from afiu_jax.batch_norm import SingleValueError
+from afiu_jax.batch_norm import BatchNorm, SingleValueError
 from afiu_jax.errors import UserError
 from afiu_jax.networks import NETWORKS, abstract_model
+from afiu_jax.networks.encoders import ENCODERS, encoder_level
 from afiu_jax.training.checkpoint import has_checkpoints
 from afiu_jax.training.config import Resolved, batch_shape, differences
 from afiu_jax.training.finetuning import Frozen
@@ -17,15 +18,43 @@ from afiu_jax.training.state import graph_of
 
 
 def require_network(name: str, options: dict) -> nnx.Module:
-    """The network without weights, to find at once what it does not accept.
+    """The network without weights, to find at once what it does not accept, and what training does not know.
 
     Raises:
-        UserError: wrong options.
+        UserError: wrong options; a normalisation of Flax's own, or variables that are neither weights nor statistics.
     """
     try:
-        return abstract_model(name, **options)
+        model = abstract_model(name, **options)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"model.options do not make a network: {' '.join(str(error).split())}") from error
+    for path, module in nnx.iter_modules(model):
+        if isinstance(module, nnx.BatchNorm) and not isinstance(module, BatchNorm):
+            where = ".".join(map(str, path))
+            raise UserError(f"{name} has an nnx.BatchNorm in {where}: make it with afiu_jax.batch_norm.batch_norm")
+    for path, variable in nnx.to_flat_state(nnx.state(model)):
+        if not isinstance(variable, nnx.Param | nnx.BatchStat):
+            raise UserError(
+                f"{name} has an {type(variable).__name__} in {'.'.join(map(str, path))}: a step changes nnx.Param and "
+                "nnx.BatchStat; dropout is afiu_jax.dropout.ChannelDropout, which keeps nothing"
+            )
+    return model
+
+
+def check_encoder(model: nnx.Module, config: Resolved) -> None:
+    """Refuses to freeze or to slow down an encoder of which a level has no module.
+
+    Raises:
+        UserError: such a level.
+    """
+    name, train = config["model"]["name"], config["train"]
+    if not train["freeze"] and train["layerwise_decay"] == 1:
+        return
+    found = {encoder_level(name, module) for module in vars(model)}
+    if missing := [names for level, names in enumerate(ENCODERS[name]) if level not in found]:
+        raise UserError(
+            f"no module of {name} is called {missing[0]!r}, which is said of its encoder in "
+            "afiu_jax/networks/encoders.py: name it as it is called"
+        )
 
 
 def check_sizes(config: Resolved) -> None:

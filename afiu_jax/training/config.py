@@ -74,7 +74,7 @@ def base_config() -> ConfigDict:
                 "deterministic": False,  # on a GPU: the same bits on every run, for some of the speed
                 "layouts": False,  # on a GPU: weights lie in memory as its convolutions take them
                 "num_epochs": 150,
-                "num_steps": placeholder(int),  # overrides num_epochs
+                "num_steps": placeholder(int),  # counts in place of num_epochs unless it is 0 or nothing
                 "learning_rate": 1e-5,
                 "optimizer": "adam",  # or sgd
                 "beta1": 0.9,
@@ -229,9 +229,10 @@ def _preset(name: str, preset: str) -> dict:
 
 def _check_like(key: str, value, default) -> None:
     """A network's option must be of the kind of its default; what is None by default is a number if given."""
-    kinds = {tuple: (tuple, list), type(None): (int, type(None))}.get(type(default), type(default))
-    length = isinstance(default, tuple) and isinstance(value, (tuple, list)) and len(value) != len(default)
-    if length or not isinstance(value, kinds):
+    kinds = {tuple: (tuple, list), type(None): (int, type(None)), float: (float, int)}.get(type(default), type(default))
+    if isinstance(default, tuple) and isinstance(value, (tuple, list)) and len(value) != len(default):
+        raise UserError(f"{key} is {value!r}; it must be {len(default)} values like its default, {default!r}")
+    if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise UserError(f"{key} is {value!r}; it must be like its default, {default!r}")
 
 
@@ -255,8 +256,13 @@ def _check_numbers(data: dict) -> None:
     for key in at_least_one:
         if not flat[key] or flat[key] < 1:
             raise UserError(f"{key} is {flat[key]}; it must be at least 1")
-    if flat["train.num_steps"] is not None and flat["train.num_steps"] < 1:
-        raise UserError(f"train.num_steps is {flat['train.num_steps']}; it must be at least 1")
+    if (flat["train.num_steps"] or 0) < 0:
+        raise UserError(f"train.num_steps is {flat['train.num_steps']}; it must be at least 1, or 0 for num_epochs")
+    if (flat["train.schedule"] == "step") != bool(flat["train.milestones"]):
+        raise UserError(
+            f"train.schedule is {flat['train.schedule']!r} and train.milestones are {flat['train.milestones']}: epochs "
+            "go with step, and step with epochs"
+        )
     for key in (
         *("seed", "train.learning_rate", "train.weight_decay", "train.clip_value", "train.clip_norm"),
         *("train.l2sp", "train.statistics_batches", "data.rotation", "data.random_crop", "logging.panels"),

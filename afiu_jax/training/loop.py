@@ -25,7 +25,14 @@ from afiu_jax.memory import is_long_step, keep_freed_memory, meet_memory
 from afiu_jax.networks import abstract_model, create_model
 from afiu_jax.training.ahead import Ahead, compiled_ahead
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
-from afiu_jax.training.checks import check_sizes, check_statistics, check_workdir, require_network, warn_of_start
+from afiu_jax.training.checks import (
+    check_encoder,
+    check_sizes,
+    check_statistics,
+    check_workdir,
+    require_network,
+    warn_of_start,
+)
 from afiu_jax.training.config import Resolved, batch_shape, num_steps, resolve, steps_per_epoch
 from afiu_jax.training.devices import check_batch, describe_devices, on_devices, replicated
 from afiu_jax.training.finetuning import Frozen, frozen_part
@@ -98,7 +105,10 @@ def train_and_evaluate(
     steps = num_steps(config)
 
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
+    said = "train.num_steps" if config["train"]["num_steps"] else "train.num_epochs"
+    console.print(f"length: {steps} steps, {steps / steps_per_epoch(config):.1f} epochs ({said})")
     optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
+    check_encoder(abstract, config)
     check_statistics(abstract, frozen, config)
     # What is made so sets ``abstract`` for training, in place; nothing else uses it from there on.
     make_step = partial(_train_step, abstract, optimizer, frozen, config)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from afiu_jax.batch_norm import SUM
 from afiu_jax.dropout import dropout_key
+from afiu_jax.errors import UserError
 from afiu_jax.layers import resize
 from afiu_jax.networks import Prediction
 from afiu_jax.products import PRODUCT, is_repeatable
@@ -79,6 +80,8 @@ def make_train_step(
             model = nnx.merge(graph, stop_gradients(params, frozen), batch_stats, copy=True)
             with dropout_key(key):
                 value = loss(model(images), masks)
+            if jnp.shape(value):
+                raise UserError(f"the loss gives an array of shape {jnp.shape(value)}, not a number: take its mean")
             return value, nnx.state(model, nnx.BatchStat)
 
         if remat:

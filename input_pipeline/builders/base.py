@@ -43,6 +43,7 @@ class MaskDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         URLS: official zip archives, which hold everything; empty if it must be fetched by hand.
         SPLITS: one whose files are absent is left out; another number of pairs is only warned about.
         MEND: stems whose mask may be resized to its photo.
+        MANUAL_DOWNLOAD_INSTRUCTIONS: where to get the files and how to lay them out.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -52,6 +53,7 @@ class MaskDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     URLS: ClassVar[tuple[str, ...]] = ()
     SPLITS: ClassVar[tuple[Split, ...]]
     MEND: ClassVar[frozenset[str]] = frozenset()
+    MANUAL_DOWNLOAD_INSTRUCTIONS: ClassVar[str] = "Put its folders, which its SPLITS name, into --manual-dir."
 
     def belongs(self, stem: str, split: str) -> bool:
         """Whether a file of the split's folders is part of the split; by default all are."""

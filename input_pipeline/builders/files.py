@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from input_pipeline.records import DataError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LARGEST = 2**28
 """Bytes of the largest member of an archive that is read: a few kilobytes can be made to unpack to anything."""
 
