@@ -8,10 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from afiu_jax.inference import Predictor, load
+    from afiu_jax.inference import Predictor, load, load_network
     from afiu_jax.networks import Prediction, create_model
 
-__all__ = ["Prediction", "Predictor", "create_model", "load"]
+__all__ = ["Prediction", "Predictor", "create_model", "load", "load_network"]
 
 IMPORTED = time.time()
 """When this process began to load the package, in seconds since 1970."""
@@ -21,6 +21,7 @@ _HOMES = {
     "Predictor": "inference",
     "create_model": "networks",
     "load": "inference",
+    "load_network": "inference",
 }
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
+from flax import nnx
 from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
 from afiu_jax.compilation import enable_compilation_cache
 from afiu_jax.errors import UserError
 from afiu_jax.maps import resize_map, to_8_bit, to_16_bit
-from afiu_jax.networks import abstract_model
+from afiu_jax.networks import abstract_model, create_model
 from afiu_jax.tiling import TILE, native_maps
-from afiu_jax.training.saved import filled_state
+from afiu_jax.training.saved import fill, filled_state
 from afiu_jax.training.state import graph_in_use
 from afiu_jax.training.step import make_predict_step
 from afiu_jax.weights import DEFAULTS, load_weights
@@ -44,6 +45,24 @@ def load(weights: str | Path = DEFAULTS["dbd"], *, size: Size | None = None, bat
     return Predictor(weights, size=size, batch_size=batch_size, shrink_first=True)
 
 
+def load_network(weights: str | Path = DEFAULTS["dbd"]) -> nnx.Module:
+    """A trained network as a module, set for use: ``network(images).logits``, see ``Prediction``.
+
+    Images are prepared as ``load_weights(weights).config["data"]`` says: ``input_pipeline.loader.Preparation``.
+
+    Args:
+        weights: as of ``load``.
+
+    Raises:
+        UserError: as of ``load``.
+    """
+    saved = load_weights(weights)
+    model = create_model(saved.config["model"]["name"], **saved.config["model"]["options"])
+    fill(model, saved)
+    model.eval()
+    return model
+
+
 class Predictor:
     """A trained network with the preparation that it was trained with.
 
@@ -64,7 +83,8 @@ class Predictor:
         config: the resolved configuration of the run.
 
     Raises:
-        UserError: nothing there, a network that is not filled, a size or a meaning that it does not have.
+        UserError: nothing there, a network that is not filled, a size or a meaning that it does not have, batches of
+            nothing.
     """
 
     def __init__(
@@ -76,6 +96,8 @@ class Predictor:
         batch_size: int = 8,
         shrink_first: bool = False,
     ):
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         saved = load_weights(weights)
         self.path, self.config, self.batch_size = saved.path, saved.config, batch_size
         self.name = self.path.parents[1].name if self.path.parent.name == "checkpoints" else self.path.stem

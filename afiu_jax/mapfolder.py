@@ -70,12 +70,12 @@ class MapFolder:
                 f"{predictions} and {masks} have no file name in common (up to the extension), for instance "
                 f"{min(self._maps)!r} and {min(self._masks)!r}: name the folders of maps and masks of the same photos"
             )
-        for have, lack, what in (
-            (self._masks, self._maps, "mask without a map"),
-            (self._maps, self._masks, "map without a mask"),
+        for have, lack, what, where in (
+            (self._masks, self._maps, "mask without a map", predictions),
+            (self._maps, self._masks, "map without a mask", masks),
         ):
             for stem in sorted(have.keys() - lack.keys()):
-                self._leave_out(stem, what, f"{have[stem]}: {what}")
+                self._leave_out(stem, what, f"{have[stem]}: {what} in {where}")
 
     def __len__(self) -> int:
         return len(self.stems)

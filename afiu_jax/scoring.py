@@ -117,8 +117,13 @@ class Scorer:
             mask: the target's pixels.
 
         Raises:
-            ValueError: map and mask of different sizes.
+            ValueError: map and mask of different sizes, or of other types.
         """
+        if found.dtype not in (np.uint8, np.uint16) or mask.dtype != bool:
+            raise ValueError(
+                f"the map of {name} is {found.dtype} and its mask {mask.dtype}: pass a map of uint8 or uint16, such as "
+                "afiu_jax.maps.to_8_bit(map in 0…1), and a mask of bool, such as mask >= 128"
+            )
         if found.shape != mask.shape:
             raise ValueError(f"the map of {name} is {found.shape}, its mask {mask.shape}")
         key = found.dtype, *(_padded(side) for side in found.shape)

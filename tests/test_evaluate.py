@@ -250,3 +250,53 @@ def test_maps_score_the_same_in_memory_and_on_disk(sod_run, tmp_path):
     unrounded = evaluate(predictor, source, quantise=False)
     assert unrounded.scores["mae"] == pytest.approx(memory.scores["mae"], abs=1 / 255)
     assert unrounded.scores["mae"] != memory.scores["mae"]
+
+
+def test_arrays_of_other_types_are_refused_with_what_to_pass():
+    """In a process of its own: here, the types of every signature are checked before."""
+    code = """
+import numpy as np
+from afiu_jax.metrics import score_images
+from afiu_jax.scoring import Scorer
+grey, target = np.zeros((4, 4), np.uint8), np.zeros((4, 4), bool)
+for found, mask in ((grey / np.float32(255), target), (grey, grey), (grey.astype(int), target)):
+    for call in (
+        lambda: Scorer().add("a", found, mask),
+        lambda: score_images(found[None], mask[None], target[None], np.linspace(0, 1, 256)[None]),
+    ):
+        try:
+            call()
+        except ValueError as error:
+            print(error)
+"""
+    lines = run_command("-c", code).stdout.splitlines()
+    assert len(lines) == 6
+    assert lines[0].endswith("such as afiu_jax.maps.to_8_bit(map in 0…1), and a mask of bool, such as mask >= 128")
+    assert lines[1] == "levels are unsigned integers and masks bool, not float32 and bool"
+    assert "its mask uint8" in lines[2]
+
+
+def test_methods_of_other_images_are_not_ranked(folders):
+    (folders / "half").mkdir()
+    for stem in "ab":
+        (folders / "half" / f"{stem}.png").write_bytes((folders / "maps" / f"{stem}.png").read_bytes())
+    files = {kind: folders / f"table.{kind}" for kind in ("csv", "markdown", "latex")}
+    flags = [flag for kind, file in files.items() for flag in (f"--{kind}", file)]
+    command = (
+        *AFIU,
+        "--predictions",
+        folders / "maps",
+        "--predictions",
+        folders / "half",
+        "--masks",
+        folders / "masks",
+    )
+    done = run_command(*command, *flags)
+    assert done.returncode == 0, done.stderr
+    assert f"c.png: mask without a map in {folders / 'half'}" in done.stderr
+    assert [row.split(",")[:2] for row in files["csv"].read_text().splitlines()] == [
+        *(["method", "images"], ["maps", "3"], ["half", "2"]),
+    ]
+    assert "best" not in done.stdout
+    assert "**" not in files["markdown"].read_text()
+    assert "textbf" not in files["latex"].read_text()

@@ -1,14 +1,25 @@
 """A network of one's own, added as README's last section says, in every command that a network passes through."""
 
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
 import pytest
-from pocket import pocket_config
+from conftest import tiny_config
+from flax import nnx
+from pocket import Pocket, pocket_config
 from rich.console import Console
 
+from afiu_jax import create_model, load_network
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate
 from afiu_jax.export import export
 from afiu_jax.inference import Predictor
-from afiu_jax.networks import NETWORKS, catalogue
+from afiu_jax.losses import DEFAULT_LOSS, LOSSES
+from afiu_jax.networks import NETWORKS, _plan, catalogue
+from afiu_jax.networks.encoders import ENCODERS
+from afiu_jax.networks.prediction import Prediction
+from afiu_jax.networks.sizes import LegalSizes
 from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.loop import train_and_evaluate
 from input_pipeline.sources import Spec, open_source
@@ -39,3 +50,82 @@ def test_without_published_names_an_export_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match=r"^pocket has no published names, .*add afiu_jax/interop/names/pocket.py"):
         export(tmp_path / "run", tmp_path / "pocket.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+class Foreign(nnx.Module):
+    """Layers of Flax's own, and weights whose initial values its code says."""
+
+    sizes, normalization = LegalSizes(multiple=2), "imagenet"
+    presets: ClassVar = {}
+
+    def __init__(self, width: int = 4, drop: float = 0.0, norm: str = "layer", *, rngs: nnx.Rngs):
+        self.stem = nnx.Conv(3, width, (3, 3), rngs=rngs)
+        self.depthwise = nnx.Conv(width, width, (3, 3), feature_group_count=width, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, rngs=rngs) if norm == "layer" else nnx.BatchNorm(width, rngs=rngs)
+        self.gamma = nnx.Param(jnp.full((width,), 0.5))
+        self.head = nnx.Linear(width, 1, bias_init=nnx.initializers.constant(-2.0), rngs=rngs)
+        if drop:
+            self.dropout = nnx.Dropout(drop, rngs=rngs)
+
+    def __call__(self, images):
+        x = self.norm(self.depthwise(self.stem(images)))
+        return Prediction(self.head(nnx.relu(self.gamma * x)))
+
+
+@pytest.fixture
+def foreign(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "foreign", Foreign)
+    monkeypatch.setitem(DEFAULT_LOSS, "foreign", "bce")
+
+    def config(options=(), **overrides):
+        config = tiny_config(model__name="foreign", **overrides)
+        config.model.options = dict(options)
+        return config
+
+    return config
+
+
+def test_layers_of_flax_begin_as_their_code_says(foreign, tmp_path):
+    direct, built = Foreign(rngs=nnx.Rngs(7)), create_model("foreign", rngs=nnx.Rngs(7))
+    assert (built.gamma[...] == 0.5).all()
+    assert (built.head.bias[...] == -2.0).all()
+    assert built.stem.kernel[...].std() == pytest.approx(float(direct.stem.kernel[...].std()), rel=0.5)
+    assert train_and_evaluate(foreign({"drop": 0}), tmp_path).step == 6
+
+
+@pytest.mark.parametrize("name", set(NETWORKS) - {"pocket"})
+def test_every_network_of_the_package_is_filled_at_once(name):
+    assert _plan(name).declared
+
+
+def test_what_training_does_not_know_is_refused_in_one_line(foreign, tmp_path, monkeypatch):
+    def refused(config):
+        with pytest.raises(UserError) as caught:
+            train_and_evaluate(config, tmp_path / "run")
+        assert not (tmp_path / "run" / "checkpoints" / "2").exists()
+        return str(caught.value)
+
+    assert "nnx.BatchNorm in norm: make it with afiu_jax.batch_norm.batch_norm" in refused(foreign({"norm": "batch"}))
+    assert "foreign has an Rng" in refused(foreign({"drop": 0.1}))
+    assert "what the encoder of foreign is stands nowhere" in refused(foreign(train__freeze="encoder"))
+    monkeypatch.setitem(ENCODERS, "foreign", ("stem", "downs"))
+    for change in ({"train__freeze": "encoder"}, {"train__layerwise_decay": 0.5}):
+        assert "no module of foreign is called 'downs'" in refused(foreign(**change))
+    monkeypatch.setitem(LOSSES, "each", lambda prediction, mask: (prediction.logits - mask).mean((1, 2, 3)))
+    assert "the loss gives an array of shape (2,), not a number" in refused(foreign(loss__name="each"))
+
+
+def test_a_trained_network_as_a_module(pocket_run):
+    network, predictor = load_network(pocket_run), Predictor(pocket_run, batch_size=1)
+    assert isinstance(network, Pocket)
+    images = np.random.default_rng(0).random((1, 64, 64, 3), np.float32)
+    maps = nnx.sigmoid(network(images).logits)[..., 0]
+    np.testing.assert_allclose(maps, predictor._run(images), atol=1e-5)
+    with pytest.raises(UserError, match="batch_size is 0"):
+        Predictor(pocket_run, batch_size=0)
+
+
+def test_epochs_count_where_steps_are_0(tmp_path, capsys):
+    config = pocket_config(train__num_steps=0, train__num_epochs=1, train__batch_size=4)
+    assert train_and_evaluate(config, tmp_path).step == 3  # of 12 images
+    assert "length: 3 steps, 1.0 epochs (train.num_epochs)" in capsys.readouterr().out

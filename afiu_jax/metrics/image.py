@@ -1,6 +1,7 @@
 """All scores of every image of a batch, in one jitted function."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float64, UInt
 
@@ -36,7 +37,12 @@ def score_images(
 
     Returns:
         Float64 arrays by name, still on their way if the device is busy.
+
+    Raises:
+        ValueError: levels that are no integers, masks that are no booleans.
     """
+    if not jnp.issubdtype(levels.dtype, jnp.unsignedinteger) or masks.dtype != bool:
+        raise ValueError(f"levels are unsigned integers and masks bool, not {levels.dtype} and {masks.dtype}")
     with jax.enable_x64():
         return _score_images(levels, masks, valid, values, around)
 

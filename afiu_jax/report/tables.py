@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from afiu_jax.errors import UserError
 from afiu_jax.report.published import METRICS, Cell, cells
@@ -130,7 +130,8 @@ def comparison_table(
 
     Args:
         methods: in the order of print.
-        keys: the scores to show; all that any method has if None.
+        keys: the scores to show; all that any method has if None. Methods that were scored on other images than each
+            other have their number beside, and none is marked as the best.
         published: cells of the paper on the same data, printed first and never ranked.
 
     Raises:
@@ -144,8 +145,13 @@ def comparison_table(
     theirs = tuple(
         Row(f"{cell.name} (paper)", *_of_paper({m: (cell, m) for m in METRICS}), published=True) for cell in published
     )
-    ours = tuple(Row(method.name, method.scores) for method in methods)
-    return Table(tuple(column(key) for key in keys or known), theirs + ours)
+    columns = [column(key) for key in keys or known]
+    if len({tuple(picture["id"] for picture in method.pictures) for method in methods}) < 2:
+        return Table(tuple(columns), theirs + tuple(Row(method.name, method.scores) for method in methods))
+    # Of other images, none is better: how many each has stands first, and nothing is marked.
+    ours = tuple(Row(m.name, {**m.scores, "images": m.images}, {"images": str(m.images)}) for m in methods)
+    unranked = [replace(each, ranked=False) for each in columns]
+    return Table((Column("images", "images", "images", ranked=False), *unranked), theirs + ours)
 
 
 def beside_paper(table: int, ours: Mapping[tuple[str, bool | None, str], Scored]) -> Table:
