@@ -48,7 +48,9 @@ def load(weights: str | Path = DEFAULTS["dbd"], *, size: Size | None = None, bat
 def load_network(weights: str | Path = DEFAULTS["dbd"]) -> nnx.Module:
     """A trained network as a module, set for use: ``network(images).logits``, see ``Prediction``.
 
-    Images are prepared as ``load_weights(weights).config["data"]`` says: ``input_pipeline.loader.Preparation``.
+    It is as it was trained, and ``afiu_jax.weights.load_weights(weights).config`` says how: ``data`` how images are
+    prepared (``input_pipeline.loader.Preparation.of``), ``task.positive`` what its logits mean. ``u2netp-dbd``'s are of
+    what is in focus, which ``load`` turns round.
 
     Args:
         weights: as of ``load``.

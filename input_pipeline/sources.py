@@ -96,17 +96,31 @@ def open_declared(spec: Spec, *, faults: Faults | None = None) -> Source:
 
 def _require_scaled(source: Source, spec: Spec, samples: int = 5) -> None:
     """Masks of 0 and 1 would be empty without a word; a few of them tell."""
-    if spec.name in GENERATED:
-        return
-    masks = []
-    for index in np.linspace(0, len(source) - 1, min(samples, len(source))).astype(int):
-        with suppress(DataError):  # which is for whoever asks for the record
-            masks.append(source[int(index)]["mask"])
-    if {int(mask.max()) for mask in masks} - {0} == {1}:
+    if spec.name not in GENERATED and _largest_values(source, samples) == {1}:
         raise DataError(
             f"the masks of {describe(spec)} hold 0 and 1, and a target is what is from 128 on: save them with 255 in "
             "place of 1"
         )
+
+
+def looks_faint(source: Source, spec: Spec, samples: int = 5) -> bool:
+    """Whether no mask marks anything, from 128 on, though some are not empty; a few of them tell.
+
+    Args:
+        source: what ``open_source`` gave.
+        spec: of it.
+        samples: how many masks are read.
+    """
+    return spec.name not in GENERATED and 0 < max(_largest_values(source, samples), default=0) < 128
+
+
+def _largest_values(source: Source, samples: int) -> set[int]:
+    """The largest value of each of some masks as they are stored, but for those that are empty."""
+    found = set()
+    for index in np.linspace(0, len(source) - 1, min(samples, len(source))).astype(int):
+        with suppress(DataError):  # which is for whoever asks for the record
+            found.add(int(stored_mask(source, source[int(index)]).max()))
+    return found - {0}
 
 
 def _require_meanings(spec: Spec, positive: str) -> None:
@@ -147,7 +161,8 @@ class View:
 
 def stored_mask(source: Source, record: Record) -> UInt8[np.ndarray, "h w"]:
     """The mask of a record of ``open_source`` as its file holds it, before it was turned to what the task wants."""
-    return 255 - record["mask"] if isinstance(source, View) and source.flip else record["mask"]
+    view = source.source if isinstance(source, Skipping) else source
+    return 255 - record["mask"] if isinstance(view, View) and view.flip else record["mask"]
 
 
 def looks_inverted(source: Source, samples: int = 20) -> bool:

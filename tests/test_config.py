@@ -68,8 +68,6 @@ def test_unknown_variant_and_configuration():
         ("train.nonfinite", "warn", r"train.nonfinite is .warn.; it is one of: stop, skip"),
         ("train.batch_size", 0, "train.batch_size is 0; it must be at least 1"),
         ("train.num_steps", -3, "train.num_steps is -3"),
-        ("train.schedule", "step", r"train.schedule is 'step' and train.milestones are \(\): epochs go with step"),
-        ("train.milestones", (3,), r"train.schedule is 'constant' and train.milestones are \(3,\)"),
         ("train.learning_rate", -1.0, "not negative"),
         ("data.vertical_flip", 1.5, "must lie in 0…1"),
         ("train.beta2", 1.0, "train.beta2 is 1.0; it must be at least 0 and less than 1"),

@@ -298,5 +298,6 @@ def test_methods_of_other_images_are_not_ranked(folders):
         *(["method", "images"], ["maps", "3"], ["half", "2"]),
     ]
     assert "best" not in done.stdout
+    assert "images MAE ↓" in " ".join(done.stdout.split())
     assert "**" not in files["markdown"].read_text()
     assert "textbf" not in files["latex"].read_text()

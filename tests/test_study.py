@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -367,8 +368,16 @@ def test_generated_data_of_two_folders_is_not_taken_for_one(tmp_path):
     tests = {name: benchmark("bokeh", path=f"/data/{name}/val") for name in ("msra10k", "ecssd")}
     with pytest.raises(UserError, match=r"bokeh of folder /data/.*/val and .*/val would be .*: rename one of them"):
         tiny_grid(tmp_path, tests=tests)
-    same = {"a": tests["ecssd"], "b": {**tests["ecssd"], "paper": "CUHK"}}
+    same = {"a": tests["ecssd"], "b": {**tests["ecssd"], "path": "/data/./ecssd/val/"}}
     assert len(tiny_grid(tmp_path, tests=same).tests) == 2
+
+
+def test_scores_of_a_run_whose_checkpoints_are_gone_are_not_taken_for_another_recipe_s(half_done):
+    for job in half_done.cells:
+        shutil.rmtree(half_done.workdir(job) / "checkpoints", ignore_errors=True)
+    longer = tiny_config("dbd", task__positive="blur", train__num_steps=12)
+    with pytest.raises(UserError, match="was run with another configuration"):
+        command._check_folder(tiny_grid(half_done.folder, dbd=longer))
 
 
 def test_scores_of_other_photos_are_not_averaged(half_done):

@@ -49,11 +49,13 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.M
     """
     _require_options(name, options)
     options = _without_lists(options)
+    planned = _plan(name, **options)
+    if not planned.declared:
+        return NETWORKS[name](**options, rngs=rngs or nnx.Rngs(0))
     key = rngs.params() if rngs is not None else jax.random.key(0)
     if isinstance(key, jax.core.Tracer):  # layer by layer, with JAX
         return NETWORKS[name](**options, rngs=Keys(key))
-    planned = _plan(name, **options)
-    return materialise(planned, key) if planned.declared else NETWORKS[name](**options, rngs=rngs or nnx.Rngs(0))
+    return materialise(planned, key)
 
 
 def abstract_model(name: str, **options) -> nnx.Module:

@@ -36,7 +36,7 @@ def to_text(table: Table, *, second: bool = True) -> str:
     if len(table.rows) == 1:
         lines = _aligned([["", table.rows[0].name], *([column.label, *cells(column)] for column in table.columns)])
         return "\n".join([*lines, *_notes(table)]) + "\n"
-    header = ["", *(f"{column.label} {column.arrow}" for column in table.columns)]
+    header = ["", *(f"{column.label} {column.arrow}".strip() for column in table.columns)]
     names = [row.name for row in table.rows]
     lines = _aligned([header, *map(list, zip(names, *map(cells, table.columns), strict=True))])
     ranks = {_rank(table, row, column, second) for row in table.rows for column in table.columns}
@@ -70,7 +70,7 @@ def to_markdown(table: Table, *, second: bool = True) -> str:
         body = [[column.label, cell(row, column)] for column in table.columns]
         lines = [line(["", row.name]), "|---|---:|", *map(line, body)]
     else:
-        header = ["", *(f"{column.label} {column.arrow}" for column in table.columns)]
+        header = ["", *(f"{column.label} {column.arrow}".strip() for column in table.columns)]
         body = [[row.name, *(cell(row, column) for column in table.columns)] for row in table.rows]
         lines = [line(header), f"|---|{'---:|' * len(table.columns)}", *map(line, body)]
     notes = _notes(table)
@@ -94,7 +94,7 @@ def to_latex(table: Table, *, second: bool = True) -> str:
         body = [[column.latex, cell(row, column)] for column in table.columns]
     else:
         layout = "l" + "r" * len(table.columns)
-        header = ["Method", *(f"{column.latex} {escaped(column.arrow)}" for column in table.columns)]
+        header = ["Method", *(f"{column.latex} {escaped(column.arrow)}".strip() for column in table.columns)]
         body = [[escaped(row.name), *(cell(row, column) for column in table.columns)] for row in table.rows]
     lines = [rf"\begin{{tabular}}{{{layout}}}", r"  \toprule", line(header), r"  \midrule", *map(line, body)]
     notes = [f"% {note}" for note in _notes(table)]

@@ -22,20 +22,20 @@ class Column:
         key: its name in ``Scored.scores``.
         label: its name in print.
         latex: the same in LaTeX.
-        lower: whether less is better.
+        lower: whether less is better; None: neither is.
         ranked: whether the best value is marked.
     """
 
     key: str
     label: str
     latex: str
-    lower: bool = False
+    lower: bool | None = False
     ranked: bool = True
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
-        return "↓" if self.lower else "↑"
+        """Which way is better, if any."""
+        return "" if self.lower is None else "↓" if self.lower else "↑"
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ class Table:
         """Every reason for a doubt, once; a cell refers to it by its place, from 1."""
         shown = (row.doubts[c.key] for row in self.rows for c in self.columns if c.key in row.doubts)
         return tuple(dict.fromkeys(shown))
+
+    @property
+    def has_ranks(self) -> bool:
+        """Whether any value is the best or the second best."""
+        return any(self.rank(row, column) for row in self.rows for column in self.columns)
 
     def rank(self, row: Row, column: Column) -> int | None:
         """1 for the best value of a column in its group, 2 for the second, equal ones alike; None for all others.
@@ -146,12 +151,12 @@ def comparison_table(
         Row(f"{cell.name} (paper)", *_of_paper({m: (cell, m) for m in METRICS}), published=True) for cell in published
     )
     columns = [column(key) for key in keys or known]
-    if len({tuple(picture["id"] for picture in method.pictures) for method in methods}) < 2:
+    if len({frozenset(picture["id"] for picture in method.pictures) for method in methods}) < 2:
         return Table(tuple(columns), theirs + tuple(Row(method.name, method.scores) for method in methods))
     # Of other images, none is better: how many each has stands first, and nothing is marked.
     ours = tuple(Row(m.name, {**m.scores, "images": m.images}, {"images": str(m.images)}) for m in methods)
     unranked = [replace(each, ranked=False) for each in columns]
-    return Table((Column("images", "images", "images", ranked=False), *unranked), theirs + ours)
+    return Table((Column("images", "images", "images", lower=None, ranked=False), *unranked), theirs + ours)
 
 
 def beside_paper(table: int, ours: Mapping[tuple[str, bool | None, str], Scored]) -> Table:

@@ -95,8 +95,10 @@ def _check_folder(grid: Grid) -> None:
     hint = "pass another --workdir, or the configuration that this study began with"
     for job in (*grid.pretrainings, *grid.cells):
         workdir = grid.workdir(job)
-        # What has saved nothing may begin again with any, as of train.py.
-        if not has_checkpoints(workdir) or not (saved := read_json(workdir / "config.json")):
+        if not (saved := read_json(workdir / "config.json")):
+            continue
+        # What has left nothing may begin again with any, as of train.py.
+        if not has_checkpoints(workdir) and not any(scored_on(workdir, name) for name in grid.tests_of(job)):
             continue
         begin = saved.pop("init_from", None)
         saved.pop("records", None)

@@ -137,7 +137,7 @@ def make_grid(study: Mapping, folder: Path) -> Grid:
         if (made := generated(spec, meaning, folder)) is None:
             return spec
         other = data.setdefault(made.path, made)
-        if other.source.path != spec.path:  # a folder that has moved is known by its own name
+        if _place(other.source) != _place(spec):  # a folder that has moved is known by its own name
             raise UserError(
                 f"{describe(spec)} and {describe(other.source)} would be told apart by nothing but what stands before "
                 "the last folder: rename one of them"
@@ -171,6 +171,10 @@ def make_grid(study: Mapping, folder: Path) -> Grid:
         source = Spec(**{key: value for key, value in fields.items() if key != "paper"})
         tests[name] = Test(name, shared(source, "blur"), source, _known_paper(name, fields["paper"]))
     return Grid(folder, study, strategies, tuple(cells), tests, tuple(data.values()))
+
+
+def _place(spec: Spec) -> Path | None:
+    return spec.path and Path(spec.path).expanduser().resolve()
 
 
 def _places(study: Mapping, strategies: Mapping[str, Strategy]) -> list[tuple[int, str, str]]:

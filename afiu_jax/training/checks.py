@@ -106,6 +106,22 @@ def check_statistics(model: nnx.Module, frozen: Frozen, config: Resolved) -> Non
         ) from error
 
 
+def check_schedule(config: Resolved) -> None:
+    """Refuses a schedule that would leave the learning rate as it is, where a run begins.
+
+    Raises:
+        UserError: such a schedule.
+    """
+    schedule, milestones = config["train"]["schedule"], config["train"]["milestones"]
+    if schedule == "step" and not milestones:
+        raise UserError("train.schedule is 'step': give train.milestones, epochs, for it")
+    if milestones and schedule != "step":
+        raise UserError(
+            f"train.schedule is {schedule!r} and train.milestones are {milestones}: give them for "
+            "train.schedule=step, or none (--config.train.milestones='()')"
+        )
+
+
 def check_workdir(workdir: Path, config: Resolved) -> None:
     """Refuses a work directory of a run with another configuration.
 
@@ -148,9 +164,11 @@ def has_moved(before: str | None, now: str | None) -> bool:
 def _with_moved_files(before: Resolved, now: Resolved) -> Resolved:
     """An earlier configuration with today's paths of what a run began with."""
     moved = {**before, "model": {**(before.get("model") or {})}}
-    for old, new, key in ((moved, now, "init_from"), (moved["model"], now["model"], "backbone_weights")):
-        if has_moved(old.get(key), new.get(key)):
-            old[key] = new[key]
+    if has_moved(moved.get("init_from"), now.get("init_from")):
+        moved["init_from"] = now["init_from"]
+    files = [part.get("backbone_weights") for part in (moved["model"], now["model"])]
+    if all(files) and has_moved(*(str(Path(file).absolute()) for file in files)):
+        moved["model"]["backbone_weights"] = files[1]
     return moved
 
 

@@ -258,11 +258,6 @@ def _check_numbers(data: dict) -> None:
             raise UserError(f"{key} is {flat[key]}; it must be at least 1")
     if (flat["train.num_steps"] or 0) < 0:
         raise UserError(f"train.num_steps is {flat['train.num_steps']}; it must be at least 1, or 0 for num_epochs")
-    if (flat["train.schedule"] == "step") != bool(flat["train.milestones"]):
-        raise UserError(
-            f"train.schedule is {flat['train.schedule']!r} and train.milestones are {flat['train.milestones']}: epochs "
-            "go with step, and step with epochs"
-        )
     for key in (
         *("seed", "train.learning_rate", "train.weight_decay", "train.clip_value", "train.clip_norm"),
         *("train.l2sp", "train.statistics_batches", "data.rotation", "data.random_crop", "logging.panels"),

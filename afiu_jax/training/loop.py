@@ -27,6 +27,7 @@ from afiu_jax.training.ahead import Ahead, compiled_ahead
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
 from afiu_jax.training.checks import (
     check_encoder,
+    check_schedule,
     check_sizes,
     check_statistics,
     check_workdir,
@@ -55,7 +56,7 @@ from afiu_jax.weights import is_shipped, load_weights
 from input_pipeline.loader import Batch, Preparation, train_batches
 from input_pipeline.records import Source
 from input_pipeline.skipping import Faults
-from input_pipeline.sources import Spec, describe, looks_inverted, open_source
+from input_pipeline.sources import Spec, describe, looks_faint, looks_inverted, open_source
 from input_pipeline.transforms import Augment
 
 
@@ -95,6 +96,8 @@ def train_and_evaluate(
     config["init_from"] = recorded_start(init_from)
     config["records"] = len(train)
     check_workdir(workdir, config)
+    if not has_checkpoints(workdir):
+        check_schedule(config)
     start = load_weights(init_from) if init_from and not has_checkpoints(workdir) else None
     backbone, path = None, config["model"]["backbone_weights"]
     if start:
@@ -205,6 +208,12 @@ def _open_data(config: Resolved, console: Console) -> tuple[list[Source], dict[s
         if faults:
             example = next(iter(faults.values()))
             console.print(f"warning: {len(faults)} left out of data.{part}, for instance: {example}", style="yellow")
+        if looks_faint(source, spec):
+            console.print(
+                f"warning: the masks of {describe(spec)} nowhere reach 128, from where on they mark anything: "
+                f"afiu data check says which",
+                style="yellow",
+            )
         if looks_inverted(source):
             console.print(
                 f"warning: the masks of {describe(spec)} look inverted: what they call blurred is sharper than "
