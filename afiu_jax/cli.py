@@ -99,24 +99,26 @@ def evaluate(
     outputs = Outputs(json_file, csv, markdown, latex)
     if bool(predictions) == bool(checkpoint):
         raise UserError("name what to score: either --predictions DIR --masks DIR, or --checkpoint DIR")
-    declared = {"white": white, "images_dir": images_dir, "masks_dir": masks_dir, "source": source}
+    inverted = {"invert_predictions": invert_predictions, "invert_masks": invert_masks}
+    folders, declared = {"images_dir": images_dir, "masks_dir": masks_dir}, {"white": white, "source": source}
+    of_network = {"data": data, "path": path, "split": split, "maps": maps, "no_quantise": not quantise}
+    photos = _photos(data, source)
+    for other, is_there, options in (
+        ("--checkpoint", checkpoint, {**of_network, **declared, **folders}),
+        ("--predictions (with --checkpoint, say --data and --white)", predictions, {"masks": masks, **inverted}),
+        ("--data", data, {**declared, **folders}),
+        ("--data bokeh", data == "bokeh", {"source": source}),
+        ("a folder", photos == "folder", folders),
+        ("data that is not generated", photos != "scenes", {"path": path, "white": white}),
+    ):
+        _only_with(other, is_there, options)
     if predictions:
-        unused = {"data": data, "path": path, "split": split, **declared, "maps": maps, "no_quantise": not quantise}
-        _only_with("--checkpoint", unused)
         if masks is None:
             raise UserError("--predictions needs --masks DIR, the folder of the masks")
-        inverted = {"invert_predictions": invert_predictions, "invert_masks": invert_masks}
         methods, warnings = score_folders(predictions, masks, normalize=normalize, **inverted)
     else:
-        inverted = {"invert_predictions": invert_predictions, "invert_masks": invert_masks}
-        _only_with("--predictions (with --checkpoint, say --data and --white)", {"masks": masks, **inverted})
         if maps and not quantise:
             raise UserError("maps are written in 8 bits: score them so, or leave out --maps")
-        _only_with("--data", {} if data else declared)
-        _only_with("--data bokeh", {} if data == "bokeh" else {"source": source})
-        inner = _inner(data, source)
-        _only_with("a folder", {} if inner == "folder" else {"images_dir": images_dir, "masks_dir": masks_dir})
-        _only_with("data that is not generated", {"path": path, "white": white} if inner == "scenes" else {})
         names = images_dir or "images", masks_dir or "masks", source or "folder"
         spec = Spec(data, path, _part(data, source, split), white, *names) if data else None
         options = {"path": path, "split": split, "maps": maps, "quantise": quantise, "normalize": normalize}
@@ -148,11 +150,10 @@ def report(
     from input_pipeline.sources import Spec
 
     inverted = {"invert_predictions": invert_predictions, "invert_masks": invert_masks}
-    if predictions:
-        _only_with("--run, without --predictions", {"data": data, "path": path, "split": split, "white": white})
-    else:
-        _only_with("--predictions", {"masks": masks, "images": images, **inverted})
-        _only_with("--data", {} if data else {"white": white})
+    declared = {"data": data, "path": path, "split": split, "white": white}
+    _only_with("--run, without --predictions", not predictions, declared)
+    _only_with("--predictions", predictions, {"masks": masks, "images": images, **inverted})
+    _only_with("--data", data, {"white": white})
     spec = Spec(data, path, _part(data, None, split), white) if data else None
     write_report(
         out, predictions or [], masks, images, run or [], spec=spec, path=path, split=split,
@@ -254,17 +255,18 @@ def serve(
 
 def _part(data: str, source: str | None, split: str | None) -> str | None:
     """The part of the data that is scored: a folder need not have any; else what nothing was trained on."""
-    return split or (None if _inner(data, source) == "folder" else "test")
+    return split or (None if _photos(data, source) == "folder" else "test")
 
 
-def _inner(data: str | None, source: str | None) -> str | None:
-    """Where the photos come from."""
+def _photos(data: str | None, source: str | None) -> str | None:
+    """The data that the photos are of: what bokeh composites from, else the data itself."""
     return (source or "folder") if data == "bokeh" else data
 
 
-def _only_with(other: str, options: dict[str, object]) -> None:
-    """Refuses options that would have no effect."""
-    if given := [f"--{name.replace('_', '-')}" for name, value in options.items() if value]:
+def _only_with(other: str, is_there: object, options: dict[str, object]) -> None:
+    """Refuses options that have no effect unless something else is there."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given and not is_there:
         raise UserError(f"{', '.join(given)} can only go with {other}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from input_pipeline.pictures import BROKEN, EXTENSIONS, mask_pixels, pixels
+from input_pipeline.pictures import BROKEN, EXTENSIONS, mask_pixels, over_white, pixels
 from input_pipeline.records import DataError, Meaning, Record
 from input_pipeline.skipping import Faults
 from input_pipeline.suspicion import looks_swapped
@@ -97,7 +97,7 @@ def read(path: Path, mode: str) -> np.ndarray:
         DataError: a file that cannot be decoded to its end.
     """
     with _opened(path) as picture:
-        return pixels(picture, mode)
+        return pixels(over_white(picture) if mode == "RGB" else picture, mode)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""Of the files that are read as pictures, lower case. Of two files of one photo, the first of these is the photo."""
 
 BROKEN = (
     OSError,
@@ -35,20 +36,23 @@ def to_8_bit(picture: Image.Image) -> Image.Image:
 
 
 def pixels(picture: Image.Image, mode: str) -> UInt8[np.ndarray, "h w *channels"]:
-    """``RGB`` as ``[h, w, 3]``, ``L`` as ``[h, w]``, 0–255, of a picture of 8 or 16 bits.
-
-    What is transparent is white in ``RGB``, that is in photos; in masks transparency is dropped.
+    """``RGB`` as ``[h, w, 3]``, ``L`` as ``[h, w]``, 0–255, of a picture of 8 or 16 bits; transparency is dropped.
 
     Raises:
         ValueError: numbers of 32 bits, whose range nothing tells, and which Pillow would clip at 255.
     """
     if picture.mode in ("I", "F"):
         raise ValueError("it holds numbers of 32 bits, whose range nothing tells; save it with 8 or 16")
+    return np.array(to_8_bit(picture).convert(mode))
+
+
+def over_white(picture: Image.Image) -> Image.Image:
+    """A photo of at most 16 bits with white where it is transparent; any other picture as it is."""
     picture = to_8_bit(picture)
-    if mode == "RGB" and picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.array(picture.convert(mode))
+    if picture.mode in ("I", "F") or not picture.has_transparency_data:
+        return picture
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
 
 
 def mask_pixels(picture: Image.Image) -> tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w 3"]]:
@@ -61,7 +65,7 @@ def mask_pixels(picture: Image.Image) -> tuple[UInt8[np.ndarray, "h w"], UInt8[n
     grey = pixels(picture, "L")
     if picture.mode in ("1", "L", "I;16"):
         return grey, np.broadcast_to(grey[..., None], (*grey.shape, 3))
-    return grey, np.array(to_8_bit(picture).convert("RGB"))
+    return grey, pixels(picture, "RGB")
 
 
 def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:
@@ -89,4 +93,4 @@ def photo_pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         if picture.mode == "I":
             peak = max(peak, 255.0)
         picture = Image.fromarray(np.rint(values.clip(0) / np.float32(peak) * 255).astype(np.uint8))
-    return pixels(picture, "RGB")
+    return pixels(over_white(picture), "RGB")

@@ -10,7 +10,7 @@ from absl import logging
 from PIL import Image
 
 from input_pipeline.builders import BUILDERS, builder_class
-from input_pipeline.pictures import BROKEN, mask_pixels, pixels
+from input_pipeline.pictures import BROKEN, mask_pixels, over_white, pixels
 from input_pipeline.records import DataError, Meaning, Record
 from input_pipeline.suspicion import looks_swapped
 
@@ -54,7 +54,7 @@ class TfdsSource:
         if (key := example.get("id")) is not None:
             name = key.decode(errors="replace") if isinstance(key, bytes) else str(key)
         try:
-            image = pixels(_open(example["image"]), "RGB")
+            image = pixels(over_white(_open(example["image"])), "RGB")
             mask, colours = mask_pixels(_open(example["mask"]))
         except BROKEN as error:
             raise DataError(f"cannot read record {name}: {_cause(error)}; prepare the data set again") from error

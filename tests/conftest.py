@@ -111,3 +111,11 @@ def sod_run(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "sod"
     train_and_evaluate(tiny_config(), workdir)
     return workdir
+
+
+@pytest.fixture
+def half_done(tmp_path):
+    """Grid of a study that has come half way, see ``studies.half_done_study``."""
+    from studies import half_done_study
+
+    return half_done_study(tmp_path / "study")

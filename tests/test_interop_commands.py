@@ -122,8 +122,9 @@ def test_what_was_trained_is_exported_in_the_published_names(sod_run, tmp_path):
 def test_what_was_exported_says_itself_how_it_is_used(published, tmp_path, monkeypatch):
     run, name = tmp_path / "run", "u2netp-dbd"
     own = FOLDER / f"{name}.safetensors"
-    assert "leave --white as the file says" in refused(import_weights, "u2netp", own, run, positive="blur")
-    assert "leave --model as the file says" in refused(import_weights, "u2net", own, run)
+    assert "says focus of itself, and --white blur" in refused(import_weights, "u2netp", own, run, positive="blur")
+    assert "says u2netp of itself, and --model u2net:" in refused(import_weights, "u2net", own, run)
+    assert "leave out --preset" in refused(import_weights, "u2netp", own, run, preset="small")
     assert not run.exists()
     import_weights("u2netp", own, run)
     found, expected = load_model(run), read_exported(own)

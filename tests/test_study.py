@@ -2,98 +2,26 @@
 
 import json
 import re
-import shutil
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY_OPTIONS, pretend_checkpoint, tiny_config
-from ml_collections import ConfigDict
 from PIL import Image
 from scipy.special import ndtr, ndtri
+from studies import IMAGES, scored_maps, tiny_afiu, tiny_grid
 
 from afiu_jax.errors import UserError
 from afiu_jax.metrics import BETA2
 from afiu_jax.report.formats import to_latex
 from afiu_jax.report.runs import without_home
-from afiu_jax.scoring import Scorer
-from afiu_jax.study import command
-from afiu_jax.study.cells import State, read_cell, save_scores, save_state
 from afiu_jax.study.config import base_study, benchmark, network, read_study
 from afiu_jax.study.differences import RESAMPLES, mae_difference, max_f_difference
-from afiu_jax.study.grid import PRETRAINING, make_grid
+from afiu_jax.study.grid import make_grid
 from afiu_jax.study.page import write_study
 from afiu_jax.study.results import collect, mean_and_spread, to_csv, to_json
 from afiu_jax.study.strategies import STRATEGIES, strategy
 from afiu_jax.study.tables import interval, paper_table, starts_table
-from afiu_jax.training.config import differences, load_config, resolve
-from afiu_jax.training.logging import write_json
+from afiu_jax.training.config import differences, load_config
 from input_pipeline.scenes import Scenes
-
-IMAGES = 4
-
-
-def tiny_afiu() -> dict:
-    recipe = {"model": {"options": TINY_OPTIONS}}
-    return network(sod=recipe, dbd=recipe)
-
-
-def tiny_study(**fields) -> ConfigDict:
-    config = base_study()
-    config.sod, config.dbd = tiny_config("sod"), tiny_config("dbd", task__positive="blur")
-    config.sod.model.options = config.dbd.model.options = {}
-    config.tests.scenes = benchmark("scenes", split=f"test[:{IMAGES}]", paper="CUHK")
-    config.networks.afiu = tiny_afiu()
-    for key, value in fields.items():
-        config[key] = value
-    return config
-
-
-def tiny_grid(folder: Path, **fields):
-    return make_grid(read_study(tiny_study(**fields)), folder)
-
-
-def scored_maps(seed: int, noise: float):
-    """Scores of noisy maps of a few masks."""
-    scorer, rng = Scorer(), np.random.default_rng(seed)
-    for i in range(IMAGES):
-        mask = np.zeros((24, 24), bool)
-        mask[4 : 12 + 2 * i, 5:20] = True
-        found = np.clip(mask + rng.normal(0, noise, mask.shape), 0, 1) * 255
-        scorer.add(f"scene-test-{i:05d}", found.astype(np.uint8), mask)
-    return scorer.finish("run", {"polarity": "1 = blur"})
-
-
-def finish(grid, job, *, noise: float = 0.3, val_mae=(0.4, 0.3, 0.35)) -> None:
-    """Leaves behind what a run leaves that has come to its end."""
-    workdir = grid.workdir(job)
-    pretend_checkpoint(workdir, 6, {"mae": val_mae[-1], "max_f": 0.5})
-    write_json(workdir / "config.json", {**job.config, "init_from": None, "records": 12})
-    lines = [{"step": step, "loss": 1 / step} for step in (2, 4, 6)]
-    lines += [{"step": 2 * i + 2, "val_mae": mae, "val_max_f": 0.5} for i, mae in enumerate(val_mae)]
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    save_state(workdir, State(seconds=60.0))
-    for name, test in grid.tests_of(job).items():
-        scored = scored_maps(job.seed, noise)
-        save_scores(workdir, name, test.spec, scored, step=4)
-        (workdir / "maps" / name).mkdir(parents=True)
-        for picture in scored.pictures:
-            Image.fromarray(np.zeros((8, 8), np.uint8)).save(workdir / "maps" / name / f"{picture['id']}.png")
-
-
-@pytest.fixture
-def half_done(tmp_path):
-    """Two seeds of scratch and of the prior are done, one of focus-positive has failed, the other was never begun."""
-    grid = tiny_grid(tmp_path / "study", seeds=(0, 1), starts=("scratch", "sod", "sod-focus-positive"))
-    for job in (*grid.pretrainings, *grid.cells):
-        if job.start in (PRETRAINING, "scratch"):
-            finish(grid, job, noise=0.4)
-        if job.start == "sod":
-            finish(grid, job, noise=0.2, val_mae=(0.3, 0.2, 0.1) if job.seed == 0 else (0.5, 0.4, 0.31))
-    failed = next(job for job in grid.cells if job.start == "sod-focus-positive" and job.seed == 1)
-    save_state(grid.workdir(failed), State(12.0, "the loss of step 3 is nan"))
-    return grid
 
 
 def test_the_grid_shares_sod_runs_and_goes_seed_by_seed(tmp_path):
@@ -180,22 +108,6 @@ def test_wrong_studies_are_refused_in_one_line(tmp_path):
         read_study(empty)
     with pytest.raises(UserError, match=r"--only basnet/\*: nothing in the study is called so; there are afiu/sod-pre"):
         tiny_grid(tmp_path).select(["basnet/*"])
-
-
-def test_a_folder_of_another_study_is_refused_and_one_may_grow(half_done):
-    command._check_folder(half_done)
-    study = {"seeds": (0, 1, 2), "starts": ("scratch", "sod", "sod-l2sp")}
-    grown = tiny_grid(half_done.folder, **study, networks={"afiu": tiny_afiu(), "basnet": network()})
-    command._check_folder(grown)
-    assert {read_cell(grown, job).status for job in grown.cells} == {"done", "not run"}
-    longer = tiny_config("dbd", task__positive="blur", train__num_steps=12)
-    with pytest.raises(
-        UserError, match=r"afiu/scratch-seed0 was run with another configuration \(train.num_steps: 6 -> 12"
-    ):
-        command._check_folder(tiny_grid(half_done.folder, dbd=longer))
-    other = {"scenes": benchmark("scenes", split="test[4:8]")}
-    with pytest.raises(UserError, match="was scored on other data under the name scenes"):
-        command._check_folder(tiny_grid(half_done.folder, tests=other))
 
 
 def test_means_spreads_and_steps_by_hand(half_done):
@@ -346,59 +258,6 @@ def test_the_shipped_studies(tmp_path):
     small.data = "../elsewhere"
     grid = make_grid(read_study(small), tmp_path)
     assert {test.source.path for test in grid.tests.values()} == {"../elsewhere/msra10k", "../elsewhere/cuhk"}
-
-
-def test_what_one_says_of_the_papers_study_reaches_every_network(tmp_path):
-    """Else its networks would be trained unlike each other; and without changes each has its own recipe."""
-    study = load_config("studies/table2")
-    plain = make_grid(read_study(study), tmp_path)
-    for job in plain.cells:
-        if job.start == "scratch" and job.network != "afiu":
-            assert differences(resolve(load_config(f"zoo/{job.network}", "dbd")), job.config, ("seed",)) == []
-    study.dbd.train.num_steps, study.dbd.data.train.path = 1000, "elsewhere"
-    study.dbd.data.horizontal_flip = 0.5
-    for job in make_grid(read_study(study), tmp_path).cells:
-        data = job.config["data"]
-        assert (job.config["train"]["num_steps"], data["train"]["path"], data["horizontal_flip"]) == (
-            *(1000, "elsewhere", 0.5),
-        ), job.name
-
-
-def test_generated_data_of_two_folders_is_not_taken_for_one(tmp_path):
-    tests = {name: benchmark("bokeh", path=f"/data/{name}/val") for name in ("msra10k", "ecssd")}
-    with pytest.raises(UserError, match=r"bokeh of folder /data/.*/val and .*/val would be .*: rename one of them"):
-        tiny_grid(tmp_path, tests=tests)
-    same = {"a": tests["ecssd"], "b": {**tests["ecssd"], "path": "/data/./ecssd/val/"}}
-    assert len(tiny_grid(tmp_path, tests=same).tests) == 2
-
-
-def test_scores_of_a_run_whose_checkpoints_are_gone_are_not_taken_for_another_recipe_s(half_done):
-    for job in half_done.cells:
-        shutil.rmtree(half_done.workdir(job) / "checkpoints", ignore_errors=True)
-    longer = tiny_config("dbd", task__positive="blur", train__num_steps=12)
-    with pytest.raises(UserError, match="was run with another configuration"):
-        command._check_folder(tiny_grid(half_done.folder, dbd=longer))
-
-
-def test_scores_of_other_photos_are_not_averaged(half_done):
-    job = next(job for job in half_done.cells if job.name == "afiu/sod-seed1")
-    scored = scored_maps(1, 0.2)
-    fewer = replace(scored, pictures=scored.pictures[:-1], images=IMAGES - 1)
-    save_scores(half_done.workdir(job), "scenes", half_done.tests["scenes"].spec, fewer, step=4)
-    with pytest.raises(UserError, match=r"afiu/sod-seed1 was scored on 3 photos of scenes, .* on 4, and not"):
-        collect(half_done)
-
-
-def test_photos_that_have_changed_are_not_shown_under_old_names(half_done):
-    for data in half_done.data:
-        data.write()
-    folder = Path(half_done.tests["scenes"].spec.path)
-    for part in ("images", "masks"):
-        first = min((folder / part).iterdir())
-        first.with_name("aaa.png").write_bytes(first.read_bytes())
-    page = write_study(collect(half_done), "afiu study").read_text(encoding="utf-8")
-    assert "The photos of scenes cannot be shown" in page
-    assert "has changed since it was scored" in page
 
 
 def test_names_of_test_sets_are_text_in_latex(tmp_path):

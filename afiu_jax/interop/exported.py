@@ -12,9 +12,9 @@
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -88,23 +88,17 @@ def read_use(path: Path) -> dict | None:
     Raises:
         UserError: a file that cannot be read.
     """
-    return _use(*_opened(path, _metadata), path)
+    with _opened(path) as file:
+        return _use(file.metadata() or {}, path)
 
 
-def _opened(path: Path, *parts: Callable[[Any], Any]) -> list:
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
     try:
         with safe_open(path, "numpy") as file:
-            return [part(file) for part in parts]
+            yield file
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-
-
-def _metadata(file) -> dict[str, str]:
-    return file.metadata() or {}
-
-
-def _arrays(file) -> dict[str, np.ndarray]:
-    return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def _use(found: dict[str, str], path: Path) -> dict | None:
@@ -130,7 +124,9 @@ def read_exported(path: Path) -> SavedModel:
     Raises:
         UserError: a file that cannot be read, or was not written so.
     """
-    found, arrays = _opened(path, _metadata, _arrays)
+    with _opened(path) as file:
+        found = file.metadata() or {}
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
     if (config := _use(found, path)) is None:
         raise UserError(
             f"{path} does not say how its network is used: afiu export writes files that do; "

@@ -60,7 +60,7 @@ def import_weights(
             a network, a preset or a meaning other than a file of ``afiu export`` says.
         DataError: no photos there.
     """
-    config = _config(name, preset, source.expanduser(), positive)
+    config = _configuration(name, preset, source.expanduser(), positive)
     if has_checkpoints(out):
         raise UserError(f"{out} has checkpoints already: name another --out")
     pictures = Photos([photos]) if photos else None
@@ -108,7 +108,7 @@ def published_config(name: str, preset: str = "") -> Resolved:
     return resolve(config)
 
 
-def _config(name: str, preset: str, source: Path, positive: str | None) -> Resolved:
+def _configuration(name: str, preset: str, source: Path, positive: str | None) -> Resolved:
     """The configuration that a file of ours brings along, else that of the published network."""
     config = published_config(name, preset)
     if positive not in (None, *get_args(Meaning)):
@@ -117,15 +117,11 @@ def _config(name: str, preset: str, source: Path, positive: str | None) -> Resol
         positive = positive or "salient"
         task = "sod" if positive == "salient" else "dbd"
         return {**config, "task": {"name": task, "positive": positive}}
-    for flag, asked, known in (
-        ("--model", name, use["model"]["name"]),
-        ("--preset", preset and config["model"]["options"], use["model"]["options"]),
-        ("--white", positive, use["task"]["positive"]),
-    ):
-        if asked and asked != known:
-            raise UserError(
-                f"{source} says {known} of itself, and {flag} something else: leave {flag} as the file says"
-            )
+    for flag, asked, said in (("--model", name, use["model"]["name"]), ("--white", positive, use["task"]["positive"])):
+        if asked not in (None, said):
+            raise UserError(f"{source} says {said} of itself, and {flag} {asked}: say the same")
+    if preset and config["model"]["options"] != use["model"]["options"]:
+        raise UserError(f"{source} says its options itself, and they are not those of {preset}: leave out --preset")
     return {
         **config,
         "task": use["task"],

@@ -133,10 +133,11 @@ def comparison_table(
 ) -> Table:
     """Methods against scores; a table of one row is shown as a list of its scores.
 
+    Of methods that were scored on other images than each other none is the best; the number of images stands beside.
+
     Args:
         methods: in the order of print.
-        keys: the scores to show; all that any method has if None. Methods that were scored on other images than each
-            other have their number beside, and none is marked as the best.
+        keys: the scores to show; all that any method has if None.
         published: cells of the paper on the same data, printed first and never ranked.
 
     Raises:
@@ -153,7 +154,6 @@ def comparison_table(
     columns = [column(key) for key in keys or known]
     if len({frozenset(picture["id"] for picture in method.pictures) for method in methods}) < 2:
         return Table(tuple(columns), theirs + tuple(Row(method.name, method.scores) for method in methods))
-    # Of other images, none is better: how many each has stands first, and nothing is marked.
     ours = tuple(Row(m.name, {**m.scores, "images": m.images}, {"images": str(m.images)}) for m in methods)
     unranked = [replace(each, ranked=False) for each in columns]
     return Table((Column("images", "images", "images", lower=None, ranked=False), *unranked), theirs + ours)

@@ -137,7 +137,7 @@ def make_grid(study: Mapping, folder: Path) -> Grid:
         if (made := generated(spec, meaning, folder)) is None:
             return spec
         other = data.setdefault(made.path, made)
-        if _place(other.source) != _place(spec):  # a folder that has moved is known by its own name
+        if _lies_in(other.source) != _lies_in(spec):  # a folder that has moved is known by its own name
             raise UserError(
                 f"{describe(spec)} and {describe(other.source)} would be told apart by nothing but what stands before "
                 "the last folder: rename one of them"
@@ -173,7 +173,7 @@ def make_grid(study: Mapping, folder: Path) -> Grid:
     return Grid(folder, study, strategies, tuple(cells), tests, tuple(data.values()))
 
 
-def _place(spec: Spec) -> Path | None:
+def _lies_in(spec: Spec) -> Path | None:
     return spec.path and Path(spec.path).expanduser().resolve()
 
 

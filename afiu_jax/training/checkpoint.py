@@ -34,12 +34,11 @@ from afiu_jax.training.saved import SavedModel
 from afiu_jax.training.state import TrainState, flatten, unflatten
 from afiu_jax.workdir import Hold
 
+_PACKAGES = ("afiu-jax", "jax", "flax", "optax", "orbax-checkpoint")
+
 
 class DamagedError(UserError):
     """A checkpoint that is not what was written, as far as can be told."""
-
-
-_PACKAGES = ("afiu-jax", "jax", "flax", "optax", "orbax-checkpoint")
 
 
 class Checkpoints:

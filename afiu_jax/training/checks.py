@@ -5,11 +5,12 @@ from pathlib import Path
 
 import jax
 from flax import nnx
+from jaxtyping import Array, Float
 from rich.console import Console
 
 from afiu_jax.batch_norm import BatchNorm, SingleValueError
 from afiu_jax.errors import UserError
-from afiu_jax.networks import NETWORKS, abstract_model
+from afiu_jax.networks import NETWORKS, Prediction, abstract_model
 from afiu_jax.networks.encoders import ENCODERS, encoder_level
 from afiu_jax.training.checkpoint import has_checkpoints
 from afiu_jax.training.config import Resolved, batch_shape, differences
@@ -91,12 +92,13 @@ def check_statistics(model: nnx.Module, frozen: Frozen, config: Resolved) -> Non
     if size // (train["accumulate"] * train["norm_groups"]) > 1:
         return
     graph = graph_of(model, training=True, frozen=frozen)
+
+    def predict(params: nnx.State, batch_stats: nnx.State, images: Float[Array, "b h w 3"]) -> Prediction:
+        return nnx.merge(graph, params, batch_stats, copy=True)(images)
+
+    images = jax.ShapeDtypeStruct((1, height, width, 3), "float32")
     try:
-        jax.eval_shape(
-            lambda *state_and_images: nnx.merge(graph, *state_and_images[:2], copy=True)(state_and_images[2]),
-            *(nnx.state(model, kind) for kind in (nnx.Param, nnx.BatchStat)),
-            jax.ShapeDtypeStruct((1, height, width, 3), "float32"),
-        )
+        jax.eval_shape(predict, nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat), images)
     except SingleValueError as error:
         name = config["model"]["name"]
         raise UserError(

@@ -96,20 +96,21 @@ def train_and_evaluate(
     config["init_from"] = recorded_start(init_from)
     config["records"] = len(train)
     check_workdir(workdir, config)
-    if not has_checkpoints(workdir):
+    begins = not has_checkpoints(workdir)
+    if begins:
         check_schedule(config)
-    start = load_weights(init_from) if init_from and not has_checkpoints(workdir) else None
+    start = load_weights(init_from) if init_from and begins else None
     backbone, path = None, config["model"]["backbone_weights"]
     if start:
         match(start, abstract, name)
         warn_of_start(start.config, config, console)
-    elif path and not has_checkpoints(workdir):
+    elif path and begins:
         backbone = read_backbone(abstract, path)
     steps = num_steps(config)
 
     console.print(f"devices: {describe_devices()}   workdir: {workdir}")
-    said = "train.num_steps" if config["train"]["num_steps"] else "train.num_epochs"
-    console.print(f"length: {steps} steps, {steps / steps_per_epoch(config):.1f} epochs ({said})")
+    counted_by = "train.num_steps" if config["train"]["num_steps"] else "train.num_epochs"
+    console.print(f"length: {steps} steps, {steps / steps_per_epoch(config):.1f} epochs ({counted_by})")
     optimizer, frozen = create_optimizer(config, steps_per_epoch(config)), frozen_part(config)
     check_encoder(abstract, config)
     check_statistics(abstract, frozen, config)
@@ -211,7 +212,7 @@ def _open_data(config: Resolved, console: Console) -> tuple[list[Source], dict[s
         if looks_faint(source, spec):
             console.print(
                 f"warning: the masks of {describe(spec)} nowhere reach 128, from where on they mark anything: "
-                f"afiu data check says which",
+                "afiu data check says which",
                 style="yellow",
             )
         if looks_inverted(source):

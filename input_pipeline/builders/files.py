@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from input_pipeline.pictures import EXTENSIONS
 from input_pipeline.records import DataError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LARGEST = 2**28
 """Bytes of the largest member of an archive that is read: a few kilobytes can be made to unpack to anything."""
 
@@ -60,7 +60,7 @@ def list_pictures(root: Path) -> list[Picture]:
             path = Path(folder, name)
             if path.suffix.lower() == ".zip":
                 pictures.extend(_list_archive(path, parts))
-            elif path.suffix.lower() in PICTURES:
+            elif path.suffix.lower() in EXTENSIONS:
                 pictures.append(_picture(PurePosixPath(*parts, name), str(path), False, path.read_bytes))
     return pictures
 
@@ -72,7 +72,7 @@ def _list_archive(path: Path, parts: tuple[str, ...]) -> Iterator[Picture]:
         raise DataError(f"{path} is not a readable zip archive ({error}); download it again") from error
     for member in sorted(archive.namelist()):
         inner = PurePosixPath(member)
-        if inner.suffix.lower() in PICTURES and not any(_is_litter(part) for part in inner.parts):
+        if inner.suffix.lower() in EXTENSIONS and not any(_is_litter(part) for part in inner.parts):
             yield _picture(
                 PurePosixPath(*parts, path.stem, inner),
                 f"{path}:{member}",
@@ -157,7 +157,7 @@ def pair_up(images: Sequence[Picture], masks: Sequence[Picture]) -> Iterator[Pai
 
 
 def _suffix_rank(picture: Picture) -> int:
-    return PICTURES.index(picture.suffix)
+    return EXTENSIONS.index(picture.suffix)
 
 
 def _missing(missing: str, present: str, where: list[str], shown: int = 3) -> str:

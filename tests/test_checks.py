@@ -1,0 +1,81 @@
+"""What a run is refused before it begins, and what it may be begun again with."""
+
+import shutil
+from typing import ClassVar
+
+import jax
+import pytest
+from conftest import tiny_config
+from flax import nnx
+from jaxtyping import Array, Float
+from pocket import pocket_config
+
+from afiu_jax.batch_norm import batch_norm
+from afiu_jax.errors import UserError
+from afiu_jax.layers import conv, resize
+from afiu_jax.losses import DEFAULT_LOSS
+from afiu_jax.networks import NETWORKS
+from afiu_jax.networks.prediction import Prediction
+from afiu_jax.networks.sizes import LegalSizes
+from afiu_jax.training import loop
+from afiu_jax.training.loop import train_and_evaluate
+
+
+def test_a_run_that_saved_nothing_may_begin_again_otherwise(pocket, tmp_path, monkeypatch):
+    """Its first step wants more memory than there is; the remedies that it names are taken in the same folder."""
+
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "in_own_layouts", lambda step: fail)
+        with pytest.raises(UserError, match=r"not enough memory for pocket .* 2 images of 64x64.*train.accumulate=2"):
+            train_and_evaluate(pocket_config(train__layouts=True), tmp_path)
+    assert (tmp_path / "config.json").exists()
+    assert train_and_evaluate(pocket_config(train__batch_size=4), tmp_path).step == 6
+
+
+def test_a_start_that_has_moved_is_no_other_start(pocket, pocket_run, tmp_path):
+    start, run = tmp_path / "a" / "sod", tmp_path / "dbd"
+    shutil.copytree(pocket_run, start)
+    short, long = pocket_config(train__num_steps=2), pocket_config(train__num_steps=3)
+    train_and_evaluate(short, run, str(start))
+    other = shutil.copytree(start, tmp_path / "b" / "sod")
+    with pytest.raises(UserError, match="init_from"):
+        train_and_evaluate(long, run, str(other))  # both are there
+    shutil.rmtree(start)
+    with pytest.raises(UserError, match="init_from"):
+        train_and_evaluate(long, run, str(tmp_path / "c" / "sod"))  # neither is
+    assert train_and_evaluate(long, run, str(other)).step == 3
+
+
+class Deep(nnx.Module):
+    """Halves a map five times, and normalises what is left of 32 pixels."""
+
+    sizes, normalization = LegalSizes(multiple=32), "imagenet"
+    presets: ClassVar = {}
+
+    def __init__(self, width: int = 4, *, rngs: nnx.Rngs):
+        self.stem, self.norm = conv(3, width, 3, stride=32, rngs=rngs), batch_norm(width, rngs=rngs)
+        self.head = conv(width, 1, 1, rngs=rngs)
+
+    def __call__(self, images: Float[Array, "b h w 3"]) -> Prediction:
+        return Prediction(resize(self.head(self.norm(self.stem(images))), images.shape[1:3]))
+
+
+def test_one_pixel_of_one_image_is_nothing_to_normalise(tmp_path, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "deep", Deep)
+    monkeypatch.setitem(DEFAULT_LOSS, "deep", "bce")
+
+    def config(size, **train):
+        changes = {f"train__{key}": value for key, value in {"num_steps": 1, "batch_size": 2, **train}.items()}
+        config = tiny_config(model__name="deep", data__image_size=size, **changes)
+        config.model.options = {}
+        return config
+
+    for parts in ({"batch_size": 1}, {"accumulate": 2}, {"norm_groups": 2}):
+        with pytest.raises(UserError, match=r"at 32 px deep has maps of one pixel.*two images for each"):
+            train_and_evaluate(config(32, **parts), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert train_and_evaluate(config(32), tmp_path / "two").step == 1
+    assert train_and_evaluate(config(64, accumulate=2), tmp_path / "larger").step == 1

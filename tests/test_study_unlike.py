@@ -1,0 +1,87 @@
+"""What keeps a study from comparing unlike things: other recipes, other data, other photos."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import tiny_config
+from studies import IMAGES, scored_maps, tiny_afiu, tiny_grid
+
+from afiu_jax.errors import UserError
+from afiu_jax.study import command
+from afiu_jax.study.cells import read_cell, save_scores
+from afiu_jax.study.config import benchmark, network, read_study
+from afiu_jax.study.grid import make_grid
+from afiu_jax.study.page import write_study
+from afiu_jax.study.results import collect
+from afiu_jax.training.config import differences, load_config, resolve
+
+
+def test_a_folder_of_another_study_is_refused_and_one_may_grow(half_done):
+    command._check_folder(half_done)
+    study = {"seeds": (0, 1, 2), "starts": ("scratch", "sod", "sod-l2sp")}
+    grown = tiny_grid(half_done.folder, **study, networks={"afiu": tiny_afiu(), "basnet": network()})
+    command._check_folder(grown)
+    assert {read_cell(grown, job).status for job in grown.cells} == {"done", "not run"}
+    longer = tiny_config("dbd", task__positive="blur", train__num_steps=12)
+    with pytest.raises(
+        UserError, match=r"afiu/scratch-seed0 was run with another configuration \(train.num_steps: 6 -> 12"
+    ):
+        command._check_folder(tiny_grid(half_done.folder, dbd=longer))
+    other = {"scenes": benchmark("scenes", split="test[4:8]")}
+    with pytest.raises(UserError, match="was scored on other data under the name scenes"):
+        command._check_folder(tiny_grid(half_done.folder, tests=other))
+
+
+def test_what_one_says_of_the_papers_study_reaches_every_network(tmp_path):
+    """Else its networks would be trained unlike each other; and without changes each has its own recipe."""
+    study = load_config("studies/table2")
+    plain = make_grid(read_study(study), tmp_path)
+    for job in plain.cells:
+        if job.start == "scratch" and job.network != "afiu":
+            assert differences(resolve(load_config(f"zoo/{job.network}", "dbd")), job.config, ("seed",)) == []
+    study.dbd.train.num_steps, study.dbd.data.train.path = 1000, "elsewhere"
+    study.dbd.data.horizontal_flip = 0.5
+    for job in make_grid(read_study(study), tmp_path).cells:
+        data = job.config["data"]
+        assert (job.config["train"]["num_steps"], data["train"]["path"], data["horizontal_flip"]) == (
+            *(1000, "elsewhere", 0.5),
+        ), job.name
+
+
+def test_generated_data_of_two_folders_is_not_taken_for_one(tmp_path):
+    tests = {name: benchmark("bokeh", path=f"/data/{name}/val") for name in ("msra10k", "ecssd")}
+    with pytest.raises(UserError, match=r"bokeh of folder /data/.*/val and .*/val would be .*: rename one of them"):
+        tiny_grid(tmp_path, tests=tests)
+    same = {"a": tests["ecssd"], "b": {**tests["ecssd"], "path": "/data/./ecssd/val/"}}
+    assert len(tiny_grid(tmp_path, tests=same).tests) == 2
+
+
+def test_scores_of_a_run_whose_checkpoints_are_gone_are_not_taken_for_another_recipe_s(half_done):
+    for job in half_done.cells:
+        shutil.rmtree(half_done.workdir(job) / "checkpoints", ignore_errors=True)
+    longer = tiny_config("dbd", task__positive="blur", train__num_steps=12)
+    with pytest.raises(UserError, match="was run with another configuration"):
+        command._check_folder(tiny_grid(half_done.folder, dbd=longer))
+
+
+def test_scores_of_other_photos_are_not_averaged(half_done):
+    job = next(job for job in half_done.cells if job.name == "afiu/sod-seed1")
+    scored = scored_maps(1, 0.2)
+    fewer = replace(scored, pictures=scored.pictures[:-1], images=IMAGES - 1)
+    save_scores(half_done.workdir(job), "scenes", half_done.tests["scenes"].spec, fewer, step=4)
+    with pytest.raises(UserError, match=r"afiu/sod-seed1 was scored on 3 photos of scenes, .* on 4, and not"):
+        collect(half_done)
+
+
+def test_photos_that_have_changed_are_not_shown_under_old_names(half_done):
+    for data in half_done.data:
+        data.write()
+    folder = Path(half_done.tests["scenes"].spec.path)
+    for part in ("images", "masks"):
+        first = min((folder / part).iterdir())
+        first.with_name("aaa.png").write_bytes(first.read_bytes())
+    page = write_study(collect(half_done), "afiu study").read_text(encoding="utf-8")
+    assert "The photos of scenes cannot be shown" in page
+    assert "has changed since it was scored" in page
