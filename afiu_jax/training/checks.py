@@ -28,17 +28,30 @@ def require_network(name: str, options: dict) -> nnx.Module:
         model = abstract_model(name, **options)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"model.options do not make a network: {' '.join(str(error).split())}") from error
+    # Their names take a quarter of a second to find, so only a network that has such a part is walked through.
+    if any(_is_unknown(node.type) for node in nnx.graphdef(model).nodes):
+        _refuse_unknown_parts(name, model)
+    return model
+
+
+def _is_unknown(kind: type) -> bool:
+    """Whether training does not know what to do with modules or variables of that type."""
+    if issubclass(kind, nnx.Variable):
+        return not issubclass(kind, nnx.Param | nnx.BatchStat)
+    return issubclass(kind, nnx.BatchNorm) and not issubclass(kind, BatchNorm)
+
+
+def _refuse_unknown_parts(name: str, model: nnx.Module) -> None:
     for path, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.BatchNorm) and not isinstance(module, BatchNorm):
+        if _is_unknown(type(module)):
             where = ".".join(map(str, path))
             raise UserError(f"{name} has an nnx.BatchNorm in {where}: make it with afiu_jax.batch_norm.batch_norm")
     for path, variable in nnx.to_flat_state(nnx.state(model)):
-        if not isinstance(variable, nnx.Param | nnx.BatchStat):
+        if _is_unknown(type(variable)):
             raise UserError(
                 f"{name} has an {type(variable).__name__} in {'.'.join(map(str, path))}: a step changes nnx.Param and "
                 "nnx.BatchStat; dropout is afiu_jax.dropout.ChannelDropout, which keeps nothing"
             )
-    return model
 
 
 def check_encoder(model: nnx.Module, config: Resolved) -> None:

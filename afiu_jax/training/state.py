@@ -34,14 +34,14 @@ class TrainState:
 
 def create_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step of a network. Traceable."""
-    params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    _, params, batch_stats, _ = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
     opt_state = jax.jit(optimizer.init)(params)  # as one program: hundreds of small ones take seconds
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state)
 
 
 def abstract_state(model: nnx.Module, optimizer: optax.GradientTransformation) -> TrainState:
     """Shapes and dtypes of ``create_state``'s arrays, of a network that may be without any."""
-    params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    _, params, batch_stats, _ = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
     opt_state = jax.eval_shape(optimizer.init, params)
     return TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, batch_stats, opt_state)
 
