@@ -34,6 +34,8 @@ class BatchNorm(nnx.BatchNorm):
     communication.
 
     ``folded``: scale and bias are those that ``fold`` gives, and the statistics are not looked at.
+
+    ``loops``: sums of few pixels are the program's own loops, see ``_sum``; for one CPU.
     """
 
     def __init__(self, features: int, *, frozen: bool = False, **options):
@@ -43,6 +45,7 @@ class BatchNorm(nnx.BatchNorm):
         self.frozen = frozen
         self.groups = 1
         self.folded = False
+        self.loops = False
 
     def __call__(self, x: Float[Array, "... c"], *, is_sum: bool = False) -> Float[Array, "... c"]:
         """Normalised by the batch's statistics in training, by the running ones in use.
@@ -74,11 +77,13 @@ class BatchNorm(nnx.BatchNorm):
 
     def _by_its_own(self, x: Array) -> tuple[Array, Array, Array]:
         """Normalised by its own statistics, and these."""
-        return _normalise(x, self.scale[...], self.bias[...], self.epsilon, jnp.dtype(self.dtype))
+        return _normalise(x, self.scale[...], self.bias[...], self.epsilon, jnp.dtype(self.dtype), self.loops)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _normalise(x: Array, scale: Array, bias: Array, epsilon: float, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _normalise(
+    x: Array, scale: Array, bias: Array, epsilon: float, dtype: jnp.dtype, loops: bool
+) -> tuple[Array, Array, Array]:
     """``x`` normalised by its own statistics; mean and biased variance, of which no gradient is taken.
 
     Its gradient is written out in two sums over the map (Ioffe and Szegedy 2015), which a GPU's program computes in
@@ -90,32 +95,50 @@ def _normalise(x: Array, scale: Array, bias: Array, epsilon: float, dtype: jnp.d
         bias: ``[c]``, float32.
         epsilon: is added to the variance.
         dtype: of the normalised values; mean and variance are float32 at least.
+        loops: how sums of few pixels are computed, see ``_sum``.
     """
-    return _normalise_forward(x, scale, bias, epsilon, dtype)[0]
+    return _normalise_forward(x, scale, bias, epsilon, dtype, loops)[0]
 
 
-def _normalise_forward(x, scale, bias, epsilon, dtype):
-    axes = tuple(range(x.ndim - 1))
-    mean = _wide(x).mean(axes)
-    var = jnp.square(_wide(x) - mean).mean(axes)
+def _normalise_forward(x, scale, bias, epsilon, dtype, loops):
+    count = x.size // x.shape[-1]
+    mean = _sum(_wide(x), loops) / count
+    var = _sum(jnp.square(_wide(x) - mean), loops) / count
     inverse = jax.lax.rsqrt(var + epsilon)
     normalised = (_wide(x) - mean) * (scale * inverse) + bias
     return (normalised.astype(dtype), mean, var), (x, scale, mean, inverse)
 
 
-def _normalise_backward(epsilon, dtype, kept, cotangents):
+def _normalise_backward(epsilon, dtype, loops, kept, cotangents):
     x, scale, mean, inverse = kept
     above = _wide(cotangents[0])
-    axes = tuple(range(x.ndim - 1))
     standard = (_wide(x) - mean) * inverse
-    bias_gradient = above.sum(axes)
-    scale_gradient = (above * standard).sum(axes)
+    bias_gradient = _sum(above, loops)
+    scale_gradient = _sum(above * standard, loops)
     count = x.size // x.shape[-1]
     gradient = (scale * inverse) * (above - (bias_gradient + standard * scale_gradient) / count)
     return gradient.astype(x.dtype), scale_gradient, bias_gradient
 
 
 _normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+_FEW = 1024
+"""Pixels of all images up to which XLA's loops take next to no more of a step than its library."""
+
+
+def _sum(x: Array, loops: bool) -> Array:
+    """Over all axes but the last.
+
+    On a CPU XLA leaves sums to a library. Of every call the product is searched for when a program is read and prepared
+    in the first step, milliseconds for each; AFIU's step at 160 px has 670 sums, most of them of few pixels. With
+    ``loops`` these are not left to it, since they are not written as sums: a − (−b), which is a + b to the last bit.
+    No all-reduce knows that, so it is not for maps that lie on several devices.
+    """
+    axes = tuple(range(x.ndim - 1))
+    if loops and x.size // x.shape[-1] <= _FEW:
+        return jax.lax.reduce(x, np.zeros((), x.dtype), lambda a, b: a - (-b), axes)
+    return x.sum(axes)
 
 
 def _wide(x: Array) -> Array:

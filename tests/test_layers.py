@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, signal
 
-from afiu_jax.batch_norm import batch_norm, fold
 from afiu_jax.layers import conv, interpolation_matrix, resize, upsample2
 
 RNGS = nnx.Rngs(0)
@@ -47,67 +46,6 @@ def test_initial_weights_have_the_declared_spread():
     layer = conv(64, 32, 3, init=0.01, bias_value=0.0, rngs=RNGS)
     np.testing.assert_allclose(layer.kernel[...].std(), 0.01, rtol=0.02)
     assert not layer.bias[...].any()
-
-
-@pytest.mark.parametrize("groups", [1, 2])
-def test_the_gradient_of_batch_norm_is_that_of_its_values(groups):
-    """Against differences of values computed with NumPy alone, in float64."""
-    random = np.random.default_rng(0)
-    x, above = random.normal(3, 2, (2, 4, 3, 3, 5))
-    arguments = (x, *random.normal(1, 0.3, (2, 5)))
-
-    def value(x, scale, bias):
-        parts = x.reshape(groups, -1, 5)
-        parts = (parts - parts.mean(1, keepdims=True)) / np.sqrt(parts.var(1, keepdims=True) + 1e-5)
-        return ((parts.reshape(x.shape) * scale + bias) * above).sum()
-
-    def slopes(index, step=1e-6):
-        for place in np.ndindex(arguments[index].shape):
-            moved = [np.array(a) for a in arguments]
-            moved[index][place] += step
-            higher = value(*moved)
-            moved[index][place] -= 2 * step
-            yield (higher - value(*moved)) / (2 * step)
-
-    with jax.enable_x64(True):
-        layer = batch_norm(5, dtype="float64", rngs=RNGS)
-        layer.groups = groups
-        graph, state = nnx.split(layer)
-
-        def ours(x, scale, bias):
-            variables = {**state, "scale": state["scale"].replace(scale), "bias": state["bias"].replace(bias)}
-            return (nnx.merge(graph, nnx.State(variables), copy=True)(x) * above).sum()
-
-        found = jax.grad(ours, (0, 1, 2))(*map(jnp.asarray, arguments))
-    for index, gradient in enumerate(found):
-        expected = np.reshape(list(slopes(index)), gradient.shape)
-        np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_batch_norm_uses_pytorchs_constants():
-    layer = batch_norm(2, rngs=RNGS)
-    x = image(4, 5, 5, 2) * 3 + 7
-    y = layer(jnp.asarray(x))
-    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
-    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-4)
-    np.testing.assert_allclose(layer.mean[...], 0.1 * mean, rtol=1e-5)
-    np.testing.assert_allclose(layer.var[...], 0.9 + 0.1 * var, rtol=1e-5)
-
-
-def test_folded_statistics_normalise_as_the_running_ones_do():
-    layer = nnx.Sequential(batch_norm(3, rngs=RNGS))
-    random = np.random.default_rng(0)
-    names = ("scale", "bias", "mean", "var")
-    for name in names:
-        getattr(layer.layers[0], name)[...] = random.uniform(0.1, 3, 3).astype(np.float32)
-    layer.eval()
-    x = jnp.asarray(image(2, 4, 4, 3))
-    expected = layer(x)
-    values = fold(layer, {f"layers.0.{name}": np.asarray(getattr(layer.layers[0], name)[...]) for name in names})
-    assert np.abs(layer(x) - expected).max() > 0.1  # the network expects other values now
-    for name in names:
-        getattr(layer.layers[0], name)[...] = values[f"layers.0.{name}"]
-    np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest"])

@@ -61,7 +61,8 @@ def graph_of(
     set_convolutions(model, platform, training=training)
     set_late_casts(model, training)
     if training:
-        train_mode(model, frozen, norm_groups)
+        one_cpu = (platform or jax.default_backend()) == "cpu" and jax.device_count() == 1
+        train_mode(model, frozen, norm_groups, loops=one_cpu)
     else:
         model.eval()
     return nnx.graphdef(model)
@@ -81,15 +82,16 @@ def graph_in_use(model: nnx.Module, params: nnx.State) -> tuple[nnx.GraphDef, nn
     return nnx.graphdef(model), filtered
 
 
-def train_mode(model: nnx.Module, frozen: Frozen, norm_groups: int = 1) -> None:
+def train_mode(model: nnx.Module, frozen: Frozen, norm_groups: int = 1, *, loops: bool = False) -> None:
     """Sets a network for training, in place, and what is frozen of it for use: there statistics stay as they are.
 
-    ``norm_groups`` are the parts of a batch with statistics of their own, see ``BatchNorm``.
+    ``norm_groups`` are the parts of a batch with statistics of their own, and ``loops`` says how these are summed, see
+    ``BatchNorm``.
     """
     model.train()
     for _, module in nnx.iter_modules(model):
         if isinstance(module, BatchNorm):
-            module.groups = norm_groups
+            module.groups, module.loops = norm_groups, loops
     for name, module in vars(model).items():
         if isinstance(module, nnx.Module) and frozen(name):
             module.eval()
