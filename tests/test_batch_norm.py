@@ -89,8 +89,8 @@ def test_sums_of_few_pixels_are_no_calls_of_the_library():
         program = jax.jit(jax.grad(value, 1)).lower(state, jnp.ones((1, pixels // 32, 32, 8))).compile().as_text()
         return program.count('"__ynn_fusion"')
 
-    assert calls(1024, loops=True) == 0 < calls(1024, loops=False)
-    assert calls(1056, loops=True) == calls(1056, loops=False) > 0
+    assert calls(4096, loops=True) == 0 < calls(4096, loops=False)
+    assert calls(4128, loops=True) == calls(4128, loops=False) > 0
 
 
 def test_sums_are_loops_in_training_on_one_cpu_only(monkeypatch):
