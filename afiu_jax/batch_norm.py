@@ -124,16 +124,16 @@ _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 _FEW = 4096
-"""Pixels of all images up to which XLA's loops take next to no more of a step than its library."""
+"""Pixels of all images, or of a group of them, up to which XLA's loops take no more of a step than its library."""
 
 
 def _sum(x: Array, loops: bool) -> Array:
     """Over all axes but the last.
 
-    On a CPU XLA leaves sums to a library. Of every call the product is searched for when a program is read and prepared
-    in the first step, milliseconds for each; AFIU's step at 160 px has 628, four fifths of them of few pixels. With
-    ``loops`` these are not left to it, since they are not written as sums: a − (−b), which is a + b to the last bit.
-    No all-reduce knows that, so it is not for maps that lie on several devices.
+    On a CPU, XLA leaves sums to a library, and takes milliseconds for each to look it up as a program is read and to
+    prepare it in the first step. AFIU's step at 160 px has 628, four fifths of them of few pixels. With ``loops`` these
+    are not left to it, since they are not written as sums: a − (−b), which is a + b to the last bit. No all-reduce
+    knows that, so it is not for maps that lie on several devices.
     """
     axes = tuple(range(x.ndim - 1))
     if loops and x.size // x.shape[-1] <= _FEW:

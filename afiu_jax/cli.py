@@ -1,5 +1,6 @@
 """The ``afiu`` command."""
 
+import io
 import shlex
 import signal
 import sys
@@ -280,6 +281,8 @@ def main() -> None:
     """Runs the command."""
     collect_seldom()
     quiet_orbax()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         app(list(map(_at_home, sys.argv[1:])))
     finally:

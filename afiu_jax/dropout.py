@@ -33,11 +33,16 @@ class ChannelDropout(nnx.Module):
     Outside of ``dropout_key`` every call in training drops the same channels.
 
     Args:
-        rate: probability of a channel to be dropped, 0…1.
+        rate: probability of a channel to be dropped, at least 0 and less than 1.
+
+    Raises:
+        ValueError: another rate.
     """
 
     def __init__(self, rate: float):
-        self.rate = rate
+        if not 0 <= rate < 1:
+            raise ValueError(f"a dropout of {rate} is not at least 0 and less than 1")
+        self.rate = float(rate)
         self.deterministic = False
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:

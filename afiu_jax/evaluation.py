@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from afiu_jax.console import progress
 from afiu_jax.errors import UserError
@@ -28,10 +28,18 @@ def score_batches(
     Args:
         predict: normalised images to maps in 0…1.
         batches: see ``input_pipeline.loader.eval_batches``.
+
+    Raises:
+        UserError: maps that are not finite.
     """
     scores = ValidationScores.empty()
     for batch in batches:
-        levels, masks = _to_levels(predict(batch["image"])), batch["mask"][..., 0] > 0
+        levels, finite = _to_levels(predict(batch["image"]))
+        if not finite:  # as levels they would be 0, and score as black maps do
+            raise UserError(
+                "the network's maps are not finite, though its loss was: lower train.learning_rate in another --workdir"
+            )
+        masks = batch["mask"][..., 0] > 0
         values = np.tile(level_values(0, 255, 256), (len(masks), 1))
         images = score_images(levels, masks, np.ones_like(masks), values)
         counted = batch["weight"] > 0
@@ -41,8 +49,8 @@ def score_batches(
 
 
 @jax.jit
-def _to_levels(maps: Float[Array, "b h w 1"]) -> UInt8[Array, "b h w"]:
-    return jnp.round(maps[..., 0] * 255).astype(jnp.uint8)
+def _to_levels(maps: Float[Array, "b h w 1"]) -> tuple[UInt8[Array, "b h w"], Bool[Array, ""]]:
+    return jnp.round(maps[..., 0] * 255).astype(jnp.uint8), jnp.isfinite(maps).all()
 
 
 def evaluate(

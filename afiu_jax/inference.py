@@ -19,6 +19,7 @@ from afiu_jax.training.saved import fill, filled_state
 from afiu_jax.training.state import graph_in_use
 from afiu_jax.training.step import make_predict_step
 from afiu_jax.weights import DEFAULTS, load_weights
+from input_pipeline.paths import at_home
 from input_pipeline.pictures import BROKEN, photo_pixels, read_photo
 from input_pipeline.records import Meaning, Record
 from input_pipeline.transforms import normalize, resize
@@ -180,7 +181,12 @@ class Predictor:
         count = len(images)
         missing = (1 << (count - 1).bit_length()) - count
         images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.float32)])
-        return np.asarray(self._predict(*self._state, images))[:count, ..., 0]
+        found = np.asarray(self._predict(*self._state, images))[:count, ..., 0]
+        if not np.isfinite(found).all():  # in 8 bits they would be black
+            raise UserError(
+                f"the maps of {self.name} are not finite: its weights are beyond bounds; name another checkpoint"
+            )
+        return found
 
 
 def _require(sizes, side: int, name: str) -> None:
@@ -211,7 +217,7 @@ def _record(photo: Photo, index: int) -> Record:
 def _as_pixels(photo: Photo) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(photo, str | Path):
         try:
-            return read_photo(Path(photo).expanduser())
+            return read_photo(at_home(photo))
         except BROKEN as error:
             raise UserError(f"cannot read {photo}: {error}") from error
     if isinstance(photo, Image.Image):

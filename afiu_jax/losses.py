@@ -74,7 +74,8 @@ def overlap(logits: Maps, mask: Maps) -> Scalar:
     p = jax.nn.sigmoid(logits)
     axes = (1, 2, 3)
     both = (p * mask).sum(axes)
-    return (1 - both / (p.sum(axes) + mask.sum(axes) - both)).mean()
+    either = p.sum(axes) + mask.sum(axes) - both
+    return (1 - both / jnp.where(either > 0, either, 1)).mean()  # a sure map of an empty mask sums up to 0
 
 
 def _window(x: Maps) -> Maps:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from afiu_jax.errors import UserError
 from afiu_jax.maps import resize_map, to_8_bit
+from input_pipeline.paths import at_home
 from input_pipeline.pictures import BROKEN, EXTENSIONS, pixels
 
 _GREY = ("1", "L")
@@ -121,7 +122,8 @@ class MapFolder:
         )
 
     def _leave_out(self, stem: str, kind: str, line: str) -> None:
-        self.left_out.append(stem)
+        if stem not in self.left_out:  # both halves of a pair may be broken
+            self.left_out.append(stem)
         self.warnings.setdefault(kind, []).append(f"{line} (left out)")
 
     def _warn(self, kind: str, what: str, path: Path) -> None:
@@ -155,7 +157,7 @@ def _read(path: Path) -> _Read | str:
 
 
 def _by_stem(folder: Path, what: str) -> dict[str, Path]:
-    folder = folder.expanduser()
+    folder = at_home(folder)
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: name the folder of {what}")
     files = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]

@@ -36,7 +36,8 @@ class Scored:
 
     Attributes:
         name: the method: a folder or a run.
-        scores: by name, in the order of ``metrics.Scores``; each in 0…1.
+        scores: by name, in the order of ``metrics.Scores``; each in 0…1, E-measures up to N/(N−1) for N
+            pixels.
         curves: ``precision``, ``recall``, ``f``, ``e_measure`` at thresholds 0…255, averaged over images.
         pictures: for each image its ``id`` and its own scores, in the order of scoring.
         image_curves: the same curves of each image, in the order of ``pictures``; may be left out.

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from input_pipeline.paths import at_home
 from input_pipeline.pictures import BROKEN, EXTENSIONS, mask_pixels, over_white, pixels
 from input_pipeline.records import DataError, Meaning, Record
 from input_pipeline.skipping import Faults
@@ -45,7 +46,7 @@ class Folder:
         faults: Faults | None = None,
     ):
         self.white = white
-        root = Path(root).expanduser()
+        root = at_home(root)
         images, masks = (_by_stem(root / name, faults) for name in (images_dir, masks_dir))
         if faults is None:
             _require_equal(images, masks, root)

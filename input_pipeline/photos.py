@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from input_pipeline.paths import at_home
 from input_pipeline.pictures import BROKEN, EXTENSIONS, read_photo
 from input_pipeline.records import DataError, Meaning, Record
 
@@ -27,10 +28,12 @@ class Photos:
         self.white = white
         files: dict[str, Path] = {}
         for path in map(Path, paths):
-            for file in _pictures(path.expanduser()):
+            for file in _pictures(at_home(path)):
                 other = files.setdefault(file.stem, file)
                 if other.resolve() != file.resolve():
-                    raise DataError(f"{other} and {file} would give one map: rename one, or predict them separately")
+                    raise DataError(
+                        f"{other} and {file} would give one map: rename one, or predict it into another folder"
+                    )
         self.files = list(files.items())
 
     def __len__(self) -> int:

@@ -83,8 +83,8 @@ def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 def photo_pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     """RGB of a picture as it is seen: turned as its EXIF data says, white where it is transparent.
 
-    Integers of more than 16 bits are taken for 16-bit values, and floating-point values for 0–1, as far as they are
-    not larger.
+    White is the least of 1 (for floating-point values), 255 and 65535 that no value of such a picture exceeds, else its
+    largest value: what they range over is not said in files of 32 bits.
     """
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("I", "F"):

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from input_pipeline.builders import builder_class
 from input_pipeline.builders.base import MaskDatasetBuilder
+from input_pipeline.paths import at_home
 from input_pipeline.records import DataError, Meaning
 from input_pipeline.tfds_source import data_folder
 
@@ -69,7 +70,7 @@ def prepare(
     built = not (folder / "dataset_info.json").is_file()
     if built:
         if manual_dir is not None:
-            files = Path(manual_dir).expanduser().absolute()
+            files = at_home(manual_dir).absolute()
             if not files.is_dir() or not any(files.iterdir()):
                 raise DataError(f"{files} is empty or no folder. {builder_cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         else:

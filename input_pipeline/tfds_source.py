@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from absl import logging
 from PIL import Image
 
 from input_pipeline.builders import BUILDERS, builder_class
+from input_pipeline.paths import at_home
 from input_pipeline.pictures import BROKEN, mask_pixels, over_white, pixels
 from input_pipeline.records import DataError, Meaning, Record
 from input_pipeline.suspicion import looks_swapped
@@ -52,7 +54,8 @@ class TfdsSource:
         except Exception as error:  # no narrower: TFDS decodes whatever a damaged file gives
             raise DataError(f"cannot read record {name}: {_cause(error)}; prepare the data set again") from error
         if (key := example.get("id")) is not None:
-            name = key.decode(errors="replace") if isinstance(key, bytes) else str(key)
+            key = key.decode(errors="replace") if isinstance(key, bytes) else str(key)
+            name = re.sub(r"[/\\\0]", "_", key) or name  # it names files
         try:
             image = pixels(over_white(_open(example["image"])), "RGB")
             mask, colours = mask_pixels(_open(example["mask"]))
@@ -119,7 +122,7 @@ def data_folder(data_dir: str | os.PathLike | None = None) -> Path:
     It is the argument, else ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(chosen).expanduser().absolute()
+    return at_home(chosen).absolute()
 
 
 def _prepared_folder(name: str, root: Path) -> Path:

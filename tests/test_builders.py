@@ -4,6 +4,7 @@ import sys
 import urllib.error
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_every_builder_declares_itself_and_describes_how_to_get_it():
         assert cls.WHITE in ("salient", "blur", "focus")
         assert cls.MANUAL_DOWNLOAD_INSTRUCTIONS in describe(name)
         assert cls.CITATION in describe(name)
+
+
+def test_a_builder_that_tfds_calls_otherwise_is_told(monkeypatch):
+    package = import_module("input_pipeline.builders.cuhk_defocus")
+    monkeypatch.setitem(BUILDERS, "cuhkdefocus", "CuhkDefocus")
+    monkeypatch.setitem(sys.modules, "input_pipeline.builders.cuhkdefocus", package)
+    with pytest.raises(DataError, match="class CuhkDefocus is cuhk_defocus to TFDS, not cuhkdefocus"):
+        builder_class("cuhkdefocus")
 
 
 def test_cuhk_takes_the_published_split_and_leaves_motion_out(tmp_path):

@@ -93,6 +93,23 @@ def test_options_follow_the_network_and_the_preset():
     assert options["dtype"] == "float32"
 
 
+@pytest.mark.parametrize("milestones", [(0,), (-1,), (2, 2), (3, 2), ("a",)])
+def test_milestones_are_epochs_one_after_the_other(milestones):
+    config = load_config("sod", "demo")
+    config.train.schedule, config.train.milestones = "step", milestones
+    with pytest.raises(UserError, match="it must be epochs above 0, each later than the one before"):
+        resolve(config)
+    config.train.milestones = (1, 2.5)
+    assert resolve(config)["train"]["milestones"] == [1, 2.5]
+
+
+def test_seeds_are_numbers_that_numpy_takes():
+    config = load_config("sod", "demo")
+    config.seed = 2**63
+    with pytest.raises(UserError, match=r"it must be less than 2\*\*63"):
+        resolve(config)
+
+
 def test_what_a_resumed_run_may_change():
     old = resolve(load_config("sod", "demo"))
     config = load_config("sod", "demo")

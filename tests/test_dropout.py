@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import nnx
 
 from afiu_jax.dropout import ChannelDropout, dropout_key
@@ -23,6 +24,12 @@ def test_channels_are_dropped_whole_and_the_mean_stays():
     assert (first == first[:, :1, :1]).all()
     assert set(np.unique(first)) == {0, np.float32(1) / np.float32(0.75)}
     assert abs(float(first.mean()) - 1) < 0.03
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 2.0])
+def test_a_rate_that_leaves_nothing_is_refused(rate):
+    with pytest.raises(ValueError, match=f"a dropout of {rate} is not at least 0 and less than 1"):
+        ChannelDropout(rate)
 
 
 def test_nothing_is_dropped_in_use():

@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import run_command
@@ -10,7 +11,7 @@ from test_commands import refusal
 
 from afiu_jax.cli import _part
 from afiu_jax.errors import UserError
-from afiu_jax.evaluation import evaluate, evaluate_folder
+from afiu_jax.evaluation import evaluate, evaluate_folder, score_batches
 from afiu_jax.inference import Predictor
 from afiu_jax.mapfolder import MapFolder
 from afiu_jax.maps import map_writer
@@ -90,6 +91,13 @@ def test_inverting_both_sides_keeps_mae_and_changes_f(folders):
     assert "maps and masks inverted" in both.protocol["polarity"]
 
 
+def test_a_pair_of_which_neither_half_can_be_read_is_left_out_once(folders):
+    for name in ("maps", "masks"):
+        (folders / name / "c.png").write_bytes((folders / name / "c.png").read_bytes()[:40])
+    result, warnings = scored(folders)
+    assert (result.images, result.left_out, len(warnings["cannot be read"])) == (2, 1, 2)
+
+
 def test_oddities_are_said_and_counted(folders):
     maps, masks = folders / "maps", folders / "masks"
     Image.fromarray(blob()).save(masks / "without.png")
@@ -138,6 +146,12 @@ def test_16_bits_constant_maps_and_bad_pictures(folders):
         scored(folders)
 
 
+def test_maps_that_are_not_finite_have_no_scores():
+    batch = {"image": np.zeros((1, 8, 8, 3), np.float32), "mask": np.zeros((1, 8, 8, 1)), "weight": np.ones(1)}
+    with pytest.raises(UserError, match="the network's maps are not finite"):
+        score_batches(lambda images: jnp.full((1, 8, 8, 1), jnp.nan), [batch])
+
+
 def test_wrong_requests_are_refused_in_one_line(folders):
     maps, masks = folders / "maps", folders / "masks"
     (folders / "other").mkdir()
@@ -151,6 +165,9 @@ def test_wrong_requests_are_refused_in_one_line(folders):
         (("--predictions", maps, "--masks", masks, "--predictions", maps), "named twice"),
         (("--predictions", maps, "--masks", masks, "--white", "focus", "--split", "test"), "--split, --white can only"),
         (("--predictions", maps, "--masks", masks, "--no-quantise"), "--no-quantise can only go with --checkpoint"),
+        (("--predictions", maps, "--masks", masks, "--json", masks), "is a folder: name a file in it"),
+        (("--predictions", maps, "--masks", masks, "--json", masks / "a.png"), "named as a picture, which scores"),
+        (("--predictions", maps, "--masks", masks, "--json", "s", "--csv", "s"), "name a file for each"),
         (("--checkpoint", maps, "--invert-masks"), "--invert-masks can only go with --predictions"),
         (("--checkpoint", maps, "--white", "blur"), "--white can only go with --data"),
         (("--checkpoint", maps, "--data", "scenes", "--source", "duts"), "--source can only go with --data bokeh"),

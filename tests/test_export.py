@@ -1,9 +1,12 @@
 """Networks as programs for others: ONNX in onnxruntime, StableHLO through jax.export."""
 
+import inspect
 import json
+import re
 import zipfile
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,6 +84,22 @@ def test_stablehlo_gives_the_maps_of_predict_for_any_batch_and_size(focus_run, i
     other = np.random.default_rng(0).normal(size=(2, 96, 128, 3)).astype(np.float32)
     expected = Predictor(focus_run)._run(other)
     np.testing.assert_allclose(exported.call(other)[..., 0], expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("side", "shape"), [(64, "b, 32*h, 32*w"), (320, "b, 32*h, 32*w"), (32, "b, 32, 32"), (100, "b, 100, 100")]
+)
+def test_other_sizes_than_multiples_of_32_are_programs_of_one_size(side, shape, tmp_path, monkeypatch):
+    class Traced(BaseException):
+        pass
+
+    def trace(exportable, asked, constraints):
+        raise Traced(asked)
+
+    module = import_module(PROGRAMS["stablehlo"])
+    monkeypatch.setattr(module, "_trace", trace)
+    with pytest.raises(Traced, match=re.escape(shape)):
+        inspect.unwrap(module.write)(SimpleNamespace(size=side), tmp_path / "a.stablehlo")
 
 
 def test_a_program_that_differs_is_not_kept(focus_run, tmp_path, monkeypatch):

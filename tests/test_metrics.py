@@ -51,6 +51,9 @@ def test_surroundings_are_those_of_scipys_transform(seed, share):
     near = (distance > 0) & (distance <= 3 * 2**0.5)
     np.testing.assert_array_equal(found.nearest_level[near], levels[rows, columns][near])
     assert not found.nearest_level[~near].any()
+    by_columns = surroundings(np.asfortranarray(levels), np.asfortranarray(mask))  # as MATLAB's files are read
+    for ours, theirs in zip(by_columns, found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def data_set(*batches: dict) -> dict[str, float]:

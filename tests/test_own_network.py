@@ -78,7 +78,7 @@ def foreign(monkeypatch):
     monkeypatch.setitem(DEFAULT_LOSS, "foreign", "bce")
 
     def config(options=(), **overrides):
-        config = tiny_config(model__name="foreign", **overrides)
+        config = tiny_config(**{"model__name": "foreign", **overrides})
         config.model.options = dict(options)
         return config
 
@@ -93,6 +93,20 @@ def test_layers_of_flax_begin_as_their_code_says(foreign, tmp_path):
     assert (built.gamma[...] == 0.5).all()
     assert (built.head.bias[...] == -2.0).all()
     assert train_and_evaluate(foreign({"drop": 0}), tmp_path).step == 6
+
+
+class Tied(Foreign):
+    """One with a part that it has under two names."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        super().__init__(rngs=rngs)
+        self.again = self.stem
+
+
+def test_a_part_that_a_network_has_twice_is_one(foreign, tmp_path, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "tied", Tied)
+    monkeypatch.setitem(DEFAULT_LOSS, "tied", "bce")
+    assert train_and_evaluate(foreign(model__name="tied", train__num_steps=1), tmp_path).step == 1
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -117,6 +131,31 @@ def test_what_training_does_not_know_is_refused_in_one_line(foreign, tmp_path, m
         assert "no module of foreign is called 'downs'" in refused(foreign(**change))
     monkeypatch.setitem(LOSSES, "each", lambda prediction, mask: (prediction.logits - mask).mean((1, 2, 3)))
     assert "the loss gives an array of shape (2,), not a number" in refused(foreign(loss__name="each"))
+
+
+class Bare(nnx.Module):
+    """What one forgets: sizes, normalization, presets, a loss, and a ``Prediction``."""
+
+    def __init__(self, *, rngs: nnx.Rngs | None = None):
+        self.head = nnx.Linear(3, 1, rngs=rngs or nnx.Rngs(0))
+
+    def __call__(self, images):
+        return self.head(images)
+
+
+def test_what_a_network_lacks_is_said_in_one_line(foreign, tmp_path, monkeypatch):
+    def refused(**overrides):
+        with pytest.raises(UserError) as caught:
+            train_and_evaluate(foreign(model__name="bare", **overrides), tmp_path / "run")
+        return str(caught.value)
+
+    monkeypatch.setitem(NETWORKS, "bare", Bare)
+    for attribute in ("sizes", "normalization"):
+        assert f"network bare has no attribute {attribute}" in refused()
+        setattr(Bare, attribute, getattr(Foreign, attribute))
+    assert "bare has no preset 'small' (it has none)" in refused(model__preset="small")
+    assert "bare has no loss of its own" in refused()
+    assert "Bare gives a " in refused(loss__name="bce")
 
 
 def test_a_trained_network_as_a_module(pocket_run):

@@ -1,5 +1,6 @@
 """Maps of one's own photos: every format, size and kind of damage that a folder of photos has."""
 
+import copy
 import os
 import re
 import struct
@@ -218,6 +219,19 @@ def test_the_shipped_detector_gives_the_published_networks_maps():
 def test_unknown_weights_name_those_that_there_are(weights, workplace):
     with pytest.raises(UserError, match="u2netp-sod"):
         load(weights)
+
+
+def test_files_of_published_weights_are_to_be_imported(workplace):
+    Path("net.onnx").write_bytes(b"weights")
+    with pytest.raises(UserError, match=r"afiu import-weights --model NETWORK --from net\.onnx --out DIR"):
+        load("net.onnx")
+
+
+def test_weights_beyond_bounds_are_told_and_no_map_is_made(predictor, photo):
+    broken = copy.copy(predictor)
+    broken._predict = lambda *state_and_images: np.full((1, SIZE, SIZE, 1), np.nan, np.float32)
+    with pytest.raises(UserError, match="are not finite: its weights are beyond bounds"):
+        broken.predict(photo)
 
 
 def test_a_damaged_weights_file_is_refused(workplace):

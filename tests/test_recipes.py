@@ -1,5 +1,6 @@
 """The recipes of the published networks: losses, optimisers, augmentation, and the configurations that name them."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,6 +42,9 @@ def test_cel_overlap_and_ssim_by_their_formulas():
     both = (p * g).sum((1, 2, 3))
     iou = 1 - both / (p.sum((1, 2, 3)) + g.sum((1, 2, 3)) - both)
     assert overlap(logits, mask) == pytest.approx(iou.mean(), rel=1e-5)
+    sure, empty = jnp.full_like(logits, -120), jnp.zeros_like(mask)  # of which float32 has no probability but 0
+    assert overlap(sure, empty) == 1
+    assert not jax.grad(overlap)(sure, empty).any()
 
     def window(x):  # SciPy's own Gaussian, cut at the same radius
         return np.stack([gaussian_filter(i[..., 0], 1.5, radius=5, mode="constant") for i in x])[..., None]

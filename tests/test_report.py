@@ -93,6 +93,22 @@ def test_report_on_runs_alone_makes_and_scores_their_maps(sod_run, tmp_path):
     assert "scored on 2 images" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
+def test_methods_without_a_common_image_have_scores_and_no_grid(folders, tmp_path):
+    for name, stems in (("a", "01"), ("b", "23")):
+        (tmp_path / name).mkdir()
+        for i in stems:
+            shutil.copy(folders / "good" / f"photo{i}.png", tmp_path / name)
+    maps = [tmp_path / "a", tmp_path / "b"]
+    page = write_report(tmp_path / "out", maps, folders / "masks", None, []).read_text(encoding="utf-8")
+    assert "scored on different images; 0 are common to all" in page
+    assert "Visual comparison" not in page
+    assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 3
+    page = tmp_path / "out" / "index.html"
+    page.rename(tmp_path / "elsewhere.html")
+    with pytest.raises(UserError, match=r"scores\.\w+ is there already, without a report of afiu"):
+        write_report(tmp_path / "out", maps, folders / "masks", None, [])
+
+
 def test_runs_are_scored_on_one_data_set_whatever_their_seeds(pocket, pocket_run, tmp_path):
     """The same network twice, once as of a run with another seed, which would draw other scenes of the same names."""
     other = shutil.copytree(pocket_run, tmp_path / "other")

@@ -270,6 +270,7 @@ def test_names_of_test_sets_are_text_in_latex(tmp_path):
 def test_home_is_hidden_and_nothing_else(monkeypatch):
     for home, text, expected in (
         ("/home/ann", "/home/ann/runs, /home/anna/x and /home/ann", "~/runs, /home/anna/x and ~"),
+        ("/root", "/mnt/root/cuhk, /root/cuhk and ~/root", "/mnt/root/cuhk, ~/cuhk and ~/root"),
         ("/", "configs/studies/table2.py --config.data=/data", "configs/studies/table2.py --config.data=/data"),
     ):
         monkeypatch.setenv("HOME", home)

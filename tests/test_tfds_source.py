@@ -51,8 +51,28 @@ class Richer(Foreign):
         yield "a", {"image": photo(), "mask": Image.fromarray(mask_levels()), "id": 17, "box": box}
 
 
+class Nested(Foreign):
+    """One whose ids are paths."""
+
+    def _info(self):
+        features = {**Foreign._info(self).features, "id": tfds.features.Text()}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _generate_examples(self):
+        for key in ("a/b", "../c", ""):
+            yield key or "none", {"image": photo(), "mask": Image.fromarray(mask_levels()), "id": key}
+
+
 def test_other_features_of_a_prepared_dataset_do_no_harm(tmp_path):
     Richer(data_dir=tmp_path, file_format="array_record").download_and_prepare()
     record = open_tfds("richer", "val", tmp_path, white="focus")[0]
     assert record["id"] == "17"
     np.testing.assert_array_equal(record["mask"], mask_levels())
+
+
+def test_ids_that_are_paths_name_files_in_one_folder(tmp_path):
+    Nested(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    source = open_tfds("nested", "val", tmp_path, white="focus")
+    names = [source[i]["id"] for i in range(3)]
+    assert sorted(name for name in names if not name.isdigit()) == [".._c", "a_b"]
+    assert len(set(names)) == 3

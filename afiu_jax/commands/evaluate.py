@@ -16,6 +16,8 @@ from afiu_jax.own_pictures import own_folder
 from afiu_jax.report import formats
 from afiu_jax.report.tables import comparison_table
 from afiu_jax.scoring import Scored
+from input_pipeline.paths import at_home
+from input_pipeline.pictures import EXTENSIONS
 from input_pipeline.sources import Spec, describe, looks_inverted, open_source
 
 _SHOWN = 5  # warnings of one kind; the others are counted
@@ -23,19 +25,32 @@ _SHOWN = 5  # warnings of one kind; the others are counted
 
 @dataclass(frozen=True)
 class Outputs:
-    """Files to write, each if not None.
+    """Files to write, each if not None. What is surely no place for scores is refused, before anything is scored.
 
     Attributes:
         json: the scores, flat for one method, by name for several.
         csv: the table with every digit.
         markdown: the table.
         latex: the table.
+
+    Raises:
+        UserError: a folder, a picture's name, or one file for two of them.
     """
 
     json: Path | None = None
     csv: Path | None = None
     markdown: Path | None = None
     latex: Path | None = None
+
+    def __post_init__(self):
+        files = [file for file in vars(self).values() if file]
+        for file in files:
+            if file.is_dir():
+                raise UserError(f"{file} is a folder: name a file in it")
+            if file.suffix.lower() in EXTENSIONS:
+                raise UserError(f"{file} is named as a picture, which scores are not: name another file")
+        if len({file.resolve() for file in files}) < len(files):
+            raise UserError("two kinds of tables are to go into one file: name a file for each")
 
 
 def score_folders(
@@ -155,7 +170,7 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     Raises:
         UserError: a folder that is named twice.
     """
-    paths = [folder.expanduser().resolve() for folder in folders]
+    paths = [at_home(folder).resolve() for folder in folders]
     if len(set(paths)) < len(paths):
         raise UserError(f"{Counter(paths).most_common(1)[0][0]} is named twice: name each folder once")
     depth = 1

@@ -12,6 +12,7 @@ from afiu_jax.own_pictures import save as save_picture
 from afiu_jax.views import VIEWS, View, render
 from afiu_jax.weights import DEFAULTS
 from input_pipeline.photos import Photos
+from input_pipeline.pictures import EXTENSIONS
 from input_pipeline.records import DataError, Record
 
 _BATCH = 8
@@ -43,6 +44,8 @@ def predict(
         UserError: a wrong request, a file that would be replaced, or none of the photos could be read.
         DataError: no such photos.
     """
+    if not all(map(str, photos)):
+        raise UserError("a photo is named '': name photos, or a folder of them")
     views = _views(save)
     source = Photos(photos)
     targets = _targets(out, source, views)
@@ -97,6 +100,8 @@ def _targets(out: Path, source: Photos, views: Sequence[View]) -> dict[tuple[str
         if len(source) * len(views) > 1:
             raise UserError(f"{out} is one file, and this gives {len(source) * len(views)} pictures: name a folder")
         targets = {(source.files[0][0], views[0]): out}
+    elif not out.is_dir() and (out.exists() or out.suffix.lower() in EXTENSIONS):
+        raise UserError(f"{out} is no folder, and pictures are written as PNG: name a folder, or one .png file")
     else:
         targets = {
             (stem, view): out / (f"{stem}.png" if view == "map" else f"{stem}.{view}.png")
@@ -108,7 +113,7 @@ def _targets(out: Path, source: Photos, views: Sequence[View]) -> dict[tuple[str
         if path.resolve() in inputs:
             raise UserError(f"{path} would replace a photo: name another folder with -o")
         if path in taken:
-            raise UserError(f"{taken[path]} and {stem} would both give {path}: predict them separately")
+            raise UserError(f"{taken[path]} and {stem} would both give {path}: predict one into another folder")
         taken[path] = stem
         require_ours(path)
     next(iter(targets.values())).parent.mkdir(parents=True, exist_ok=True)

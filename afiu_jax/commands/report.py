@@ -19,6 +19,7 @@ from afiu_jax.report.command import report
 from afiu_jax.report.page import own_page
 from afiu_jax.report.runs import read_run
 from afiu_jax.scoring import Scored
+from input_pipeline.paths import at_home
 from input_pipeline.sources import GENERATED, Spec, describe, open_source
 
 
@@ -92,7 +93,7 @@ def _maps_of_runs(
         own, first = spec or test_spec(predictor, path, split), chosen is None
         if first:
             chosen, positive, seed = own, predictor.positive, predictor.config["seed"]
-            if chosen.path and Path(chosen.path).expanduser().resolve().is_relative_to(out.resolve()):
+            if chosen.path and at_home(chosen.path).resolve().is_relative_to(out.resolve()):
                 raise UserError(f"{describe(chosen)} lies in {out}, where the report goes: name another folder with -o")
             # One data set for all: what is generated has other masks under the same names with another run's seed.
             source = open_source(chosen, positive, seed=seed)

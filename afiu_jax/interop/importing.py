@@ -25,6 +25,7 @@ from afiu_jax.training.config import Resolved, base_config, resolve
 from afiu_jax.training.state import create_state
 from afiu_jax.workdir import sole_use
 from input_pipeline.loader import Preparation
+from input_pipeline.paths import at_home
 from input_pipeline.photos import Photos
 from input_pipeline.records import Meaning
 
@@ -60,7 +61,7 @@ def import_weights(
             a network, a preset or a meaning other than a file of ``afiu export`` says.
         DataError: no photos there.
     """
-    config = _configuration(name, preset, source.expanduser(), positive)
+    config = _configuration(name, preset, at_home(source), positive)
     if has_checkpoints(out):
         raise UserError(f"{out} has checkpoints already: name another --out")
     pictures = Photos([photos]) if photos else None
@@ -82,7 +83,7 @@ def import_weights(
     untrainable = bool(report.folded) and not pictures
     if untrainable:
         console.print("without --calibrate PHOTOS this can be used, but training would undo it", style="yellow")
-    config["imported"] = {"from": str(source.expanduser().absolute()), "untrainable": untrainable}
+    config["imported"] = {"from": str(at_home(source).absolute()), "untrainable": untrainable}
     _write(out, model, config)
     found = {"network": name, "sha256": _sha256(source), "photos": calibrated_on, **asdict(report)}
     (out / "import.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -154,12 +155,12 @@ def _common_name(keys: list[str]) -> str:
 
 def _write(out: Path, model: nnx.Module, config: Resolved) -> None:
     # Step 0 of a run that has no optimiser.
-    folder = out.expanduser().absolute()
+    folder = at_home(out).absolute()
     with sole_use(folder, advice="name another --out") as hold, Checkpoints(folder, 1, hold) as checkpoints:
         checkpoints.save(create_state(model, optax.identity()), config, None)
         checkpoints.wait()
 
 
 def _sha256(path: Path) -> str:
-    with path.expanduser().open("rb") as file:
+    with at_home(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from afiu_jax.errors import UserError
+from input_pipeline.paths import at_home
 
 StateDict = dict[str, np.ndarray]
 
@@ -31,7 +32,7 @@ def read_state_dict(path: str | Path) -> StateDict:
     Raises:
         UserError: no such file, damaged, of another kind, a pickle of more than arrays, or PyTorch is not installed.
     """
-    path = Path(path).expanduser()
+    path = at_home(path)
     if path.suffix not in READERS:
         kinds = ", ".join([*READERS, ".onnx"])
         raise UserError(f"{path} is not a kind of file that weights are read from: {kinds}")

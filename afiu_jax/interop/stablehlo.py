@@ -35,13 +35,16 @@ def write(exportable: "Exportable", path: Path) -> str:
     """Writes the file.
 
     Returns:
-        Which sizes the program takes: every multiple of 32, or the one of ``exportable`` for a network that depends on
-        its size in a way that no formula tells (SRM, whose pooling windows are parts of the image).
+        Which sizes the program takes: every multiple of 32 from 64 on, or the one of ``exportable`` if that is none of
+        them, or for a network that depends on its size in a way that no formula tells (SRM, whose pooling windows are
+        parts of the image).
     """
     import jax.export
 
     side = exportable.size
     try:
+        if side % 32 or side < 64:
+            raise ValueError("programs of every size take multiples of 32, from 64 on")
         exported, sizes = _trace(exportable, "b, 32*h, 32*w", ["h >= 2", "w >= 2"]), "multiples of 32, from 64 on"
     except Exception as error:  # whatever tracing with unknown sizes raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

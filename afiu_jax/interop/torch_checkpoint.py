@@ -11,6 +11,7 @@ from afiu_jax.interop.names import network_name
 from afiu_jax.interop.onnx_graph import read_onnx
 from afiu_jax.interop.readers import as_state_dict, read_state_dict
 from afiu_jax.layers import Kept
+from input_pipeline.paths import at_home
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def load_torch_checkpoint(model: nnx.Module, path_or_state_dict: str | Path | Ma
         source = "the state dict"
         arrays = as_state_dict(path_or_state_dict, source)
     else:
-        path = Path(path_or_state_dict).expanduser()
+        path = at_home(path_or_state_dict)
         source = str(path)
         if path.suffix == ".onnx":
             arrays, folded = read_onnx(path, model, name)

@@ -57,7 +57,7 @@ def surroundings(levels: UInt[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"])
     distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     distance = np.minimum(distance, 256)  # of an empty mask they are beyond all bounds
     squared = np.rint(np.minimum(distance * distance, np.iinfo(np.uint16).max)).astype(np.uint16)
-    nearest_level = np.zeros_like(levels)
+    nearest_level = np.zeros(levels.shape, levels.dtype)  # by rows, however a caller's array lies in memory
     if mask.any():
         near = np.flatnonzero((squared > 0) & (squared <= _REACH))
         masks, padded = np.pad(mask, _MARGIN), np.pad(levels, _MARGIN)

@@ -93,5 +93,5 @@ def network_options(name: str) -> dict[str, object]:
     return {
         key: parameter.default
         for key, parameter in signature.parameters.items()
-        if parameter.default is not inspect.Parameter.empty
+        if parameter.default is not inspect.Parameter.empty and key != "rngs"
     }

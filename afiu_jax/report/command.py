@@ -15,6 +15,7 @@ from afiu_jax.report.published import on_data
 from afiu_jax.report.runs import read_run
 from afiu_jax.scoring import Scored
 from input_pipeline.folder import read
+from input_pipeline.paths import at_home
 from input_pipeline.photos import Photos
 from input_pipeline.records import DataError
 
@@ -94,7 +95,7 @@ def report(
 
 def _folder(folder: Path, what: str, mode: str, invert: bool = False) -> Show:
     """A function that reads a folder's pictures by stem."""
-    folder = Path(folder).expanduser()
+    folder = at_home(folder)
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: name the folder of the {what}")
     try:

@@ -27,7 +27,7 @@ def spread_over_difficulty(methods: Sequence[Scored], count: int) -> list[str]:
     the order of their ids.
 
     Args:
-        methods: scored on at least some common images.
+        methods: scored on common images; without any, nothing is shown.
         count: how many; all if there are fewer.
     """
     errors = [mae_by_id(method) for method in methods]

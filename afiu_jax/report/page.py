@@ -103,8 +103,6 @@ def write_report(out: Path, content: Content) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     figures = _figures(content)
     table = comparison_table(content.scored, published=content.published) if content.methods else None
-    for ending, render in FORMATS.items() if table else ():
-        (out / f"scores.{ending}").write_text(render(table), encoding="utf-8")
     grid = visual_grid(content) if content.methods else None
     for name, figure in {**figures, **({"comparison": grid.figure} if grid else {})}.items():
         save(figure, out / "figures" / name)
@@ -124,6 +122,8 @@ def write_report(out: Path, content: Content) -> Path:
         differences=config_differences(content.runs),
         versions=versions(),
     )
+    for ending, render in FORMATS.items() if table else ():
+        (out / f"scores.{ending}").write_text(render(table), encoding="utf-8")
     page.write_text(text, encoding="utf-8")
     return page
 
@@ -132,11 +132,14 @@ def own_page(out: Path) -> Path:
     """The page of a report in this folder, which may be there already.
 
     Raises:
-        UserError: a page that is no report stands there.
+        UserError: a page that is no report stands there, or scores without a page.
     """
     page = out / "index.html"
     if page.exists() and f'content="{GENERATOR}"' not in page.read_text(encoding="utf-8", errors="replace"):
         raise UserError(f"{page} is not a report of afiu: name another folder")
+    tables = [out / f"scores.{ending}" for ending in FORMATS]
+    if not page.exists() and (others := [table for table in tables if table.exists()]):
+        raise UserError(f"{others[0]} is there already, without a report of afiu: move it, or name another folder")
     return page
 
 
@@ -174,7 +177,7 @@ class VisualGrid:
     figure: Figure
 
 
-_HEADLINE = {"polarity": "Polarity", "definition": "Max F", "max F": "Max F"}
+_HEADLINE = {"polarity": "Polarity", "max F": "Max F"}
 """Lines of the protocol that open the page, and what they are called there."""
 
 _ALT = {
@@ -198,13 +201,18 @@ def _figures(content: Content) -> dict[str, Figure]:
     return figures
 
 
-def visual_grid(content: Content) -> VisualGrid:
-    """The visual comparison: photo, mask and every method's map of images from easy to hard."""
+def visual_grid(content: Content) -> VisualGrid | None:
+    """The visual comparison: photo, mask and every method's map of images from easy to hard.
+
+    None if the methods have no image in common, or none is asked for.
+    """
+    if not (images := spread_over_difficulty(content.scored, content.rows)):
+        return None
     shows = {**_given(content), **{method.scored.name: method.show for method in content.methods}}
     errors = {method.scored.name: mae_by_id(method.scored) for method in content.methods}
     columns: dict[str, list[Picture]] = {title: [] for title in shows}
     rows = []
-    for image in spread_over_difficulty(content.scored, content.rows):
+    for image in images:
         tiles = []
         for title, show in shows.items():
             columns[title].append(small := thumbnail(show(image), THUMBNAIL))

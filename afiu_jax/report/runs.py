@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict
 from afiu_jax.errors import UserError
 from afiu_jax.training.config import Resolved
 from afiu_jax.training.logging import read_metrics
+from input_pipeline.paths import at_home
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def read_run(name: str, workdir: Path) -> Run:
     Raises:
         UserError: the folder holds no run, or none that has logged anything.
     """
-    workdir, path = workdir.expanduser(), workdir.expanduser() / "config.json"
+    workdir, path = at_home(workdir), at_home(workdir) / "config.json"
     if not path.exists():
         raise UserError(f"no run in {workdir} (config.json is missing): name the work directory of a training run")
     if not (lines := read_metrics(workdir)):
@@ -76,4 +77,4 @@ def config_differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 def without_home(text: str) -> str:
     """The text without the name of the home folder, which is nobody's business where a page is put online."""
     home = Path.home()
-    return text if home == home.parent else re.sub(rf"{re.escape(str(home))}(?![\w.-])", "~", text)
+    return text if home == home.parent else re.sub(rf"(?<![\w.~-]){re.escape(str(home))}(?![\w.-])", "~", text)

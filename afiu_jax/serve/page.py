@@ -51,7 +51,7 @@ def build(networks: Mapping[str, Predictor], chosen: str, limits: Limits) -> gr.
             return _shown("", None)
         path = Path(photo["path"])
         try:
-            if name not in networks:  # a request that was not made by the page
+            if not isinstance(name, str) or name not in networks:  # a request that was not made by the page
                 raise UserError(f"no network {name!r} here: choose one of {', '.join(networks)}")
             pixels = read(path, photo["orig_name"] or path.name, limits.megapixels)
         except UserError as error:

@@ -23,6 +23,7 @@ from afiu_jax.training.checks import has_moved
 from afiu_jax.training.config import differences
 from afiu_jax.training.loop import recorded_start
 from afiu_jax.workdir import sole_use
+from input_pipeline.paths import at_home
 from input_pipeline.sources import Spec, open_source
 
 MAY_CHANGE = ("data.test.", "data.workers", "eval.batch_size", "logging.", "checkpoint.")
@@ -56,7 +57,7 @@ def run_study(
     """
     # The networks run in processes of their own: this one must not take a GPU's memory from them.
     jax.config.update("jax_platforms", "cpu")
-    console, folder = open_console(), Path(folder).expanduser().absolute()
+    console, folder = open_console(), at_home(folder).absolute()
     grid = make_grid(read_study(config), folder)
     selected = grid.select(only)
     _check_folder(grid)

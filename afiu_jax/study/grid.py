@@ -12,6 +12,7 @@ from afiu_jax.report.published import cells as published_cells
 from afiu_jax.study.generated import Generated, generated
 from afiu_jax.study.strategies import Strategy, read_strategies
 from afiu_jax.training.config import Resolved, resolve
+from input_pipeline.paths import at_home
 from input_pipeline.records import Meaning
 from input_pipeline.sources import Spec, describe
 
@@ -174,7 +175,7 @@ def make_grid(study: Mapping, folder: Path) -> Grid:
 
 
 def _lies_in(spec: Spec) -> Path | None:
-    return spec.path and Path(spec.path).expanduser().resolve()
+    return spec.path and at_home(spec.path).resolve()
 
 
 def _places(study: Mapping, strategies: Mapping[str, Strategy]) -> list[tuple[int, str, str]]:

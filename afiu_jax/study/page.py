@@ -135,7 +135,8 @@ def _grid(results: Results, test: Test) -> dict[str, VisualGrid]:
         mask=lambda image: record(image)["mask"],
         rows=results.grid.study["rows"],
     )
-    return {test.name: visual_grid(content)}
+    grid = visual_grid(content)
+    return {test.name: grid} if grid else {}
 
 
 def _maps(folder: Path) -> Show:

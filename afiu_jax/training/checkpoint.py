@@ -33,6 +33,7 @@ from afiu_jax.training.config import Resolved
 from afiu_jax.training.saved import SavedModel
 from afiu_jax.training.state import TrainState, flatten, unflatten
 from afiu_jax.workdir import Hold
+from input_pipeline.paths import at_home
 
 _PACKAGES = ("afiu-jax", "jax", "flax", "optax", "orbax-checkpoint")
 
@@ -192,7 +193,7 @@ def find_checkpoint(path: str | Path) -> Path:
     Raises:
         UserError: no checkpoint there, or a damaged one.
     """
-    path = Path(path).expanduser().absolute()
+    path = at_home(path).absolute()
     if _is_step(path):
         return path
     folder = path if path.name == "checkpoints" else _folder(path)

@@ -29,7 +29,8 @@ def require_network(name: str, options: dict) -> nnx.Module:
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"model.options do not make a network: {' '.join(str(error).split())}") from error
     # Their names take a quarter of a second to find, so only a network that has such a part is walked through.
-    if any(_is_unknown(node.type) for node in nnx.graphdef(model).nodes):
+    # A part that the network has twice is the second time a reference, without a type.
+    if any(_is_unknown(node.type) for node in nnx.graphdef(model).nodes if hasattr(node, "type")):
         _refuse_unknown_parts(name, model)
     return model
 

@@ -8,6 +8,7 @@ plain data: it is written to the work directory and into every checkpoint.
 import difflib
 import importlib.util
 import math
+from itertools import pairwise
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -125,6 +126,11 @@ def resolve(config: ConfigDict) -> Resolved:
     _reject_unknown_keys(data, base_config().to_dict())
     model, name = data["model"], data["model"]["name"]
     defaults = network_options(name)
+    for attribute in ("sizes", "normalization"):
+        if not hasattr(NETWORKS[name], attribute):
+            raise UserError(
+                f"network {name} has no attribute {attribute}: README.md, Adding a network, says which it needs"
+            )
     preset = _preset(name, model["preset"])
     if unknown := sorted(set(model["options"]) - set(defaults)):
         raise UserError(f"network {name} has no option {', '.join(unknown)}; it has: {', '.join(defaults)}")
@@ -134,6 +140,10 @@ def resolve(config: ConfigDict) -> Resolved:
     if (dtype := model["options"].get("dtype", "float32")) not in _DTYPES:
         raise UserError(f"model.options.dtype is {dtype!r}; it is one of: {', '.join(_DTYPES)}")
     if data["loss"]["name"] == "auto":
+        if name not in DEFAULT_LOSS:
+            raise UserError(
+                f"{name} has no loss of its own: add it to DEFAULT_LOSS in afiu_jax/losses.py, or set loss.name"
+            )
         data["loss"]["name"] = DEFAULT_LOSS[name]
     if data["loss"]["name"] not in LOSSES:
         raise UserError(f"unknown loss {data['loss']['name']!r}; loss.name is auto or one of: {', '.join(LOSSES)}")
@@ -220,7 +230,7 @@ def _reject_unknown_keys(data: dict, schema: dict) -> None:
 def _preset(name: str, preset: str) -> dict:
     if not preset:
         return {}
-    presets = NETWORKS[name].presets
+    presets = getattr(NETWORKS[name], "presets", {})
     if preset not in presets:
         have = f"it has: {', '.join(presets)}" if presets else "it has none"
         raise UserError(f"network {name} has no preset {preset!r} ({have}); set model.preset= to its full size")
@@ -264,6 +274,12 @@ def _check_numbers(data: dict) -> None:
     ):
         if not 0 <= flat[key] < math.inf:
             raise UserError(f"{key} is {flat[key]}; it must be a number that is not negative")
+    if flat["seed"] >= 2**63:
+        raise UserError(f"seed is {flat['seed']}; it must be less than 2**63")
+    milestones = flat["train.milestones"]
+    numbers = all(isinstance(epoch, int | float) and epoch > 0 for epoch in milestones)
+    if not numbers or any(epoch >= following for epoch, following in pairwise(milestones)):
+        raise UserError(f"train.milestones is {milestones}; it must be epochs above 0, each later than the one before")
     for key in (
         *("data.vertical_flip", "data.horizontal_flip", "data.color_jitter"),
         *("train.momentum", "train.layerwise_decay"),

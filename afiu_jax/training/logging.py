@@ -137,7 +137,7 @@ class LiveLine:
 
     def say(self, step: int, loss: float, images_per_second: float) -> None:
         """Shows the state of a step that is logged."""
-        epoch = step * self.batch_size / self.records
+        epoch = step / max(1, self.records // self.batch_size)  # of whole batches, as everywhere
         status = f"epoch {epoch:.2f}  loss {loss:.4f}  {images_per_second:.1f} images/s"
         self._bar.update(self._task, status=status)
         if not self.console.is_terminal:

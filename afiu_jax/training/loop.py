@@ -54,6 +54,7 @@ from afiu_jax.training.traces import Traces
 from afiu_jax.training.validation import Validation
 from afiu_jax.weights import is_shipped, load_weights
 from input_pipeline.loader import Batch, Preparation, train_batches
+from input_pipeline.paths import at_home
 from input_pipeline.records import Source
 from input_pipeline.skipping import Faults
 from input_pipeline.sources import Spec, describe, looks_faint, looks_inverted, open_source
@@ -81,7 +82,7 @@ def train_and_evaluate(
         DataError: bad data.
     """
     enable_compilation_cache()
-    config, workdir = resolve(config), Path(workdir).expanduser().absolute()
+    config, workdir = resolve(config), at_home(workdir).absolute()
     name, options = config["model"]["name"], config["model"]["options"]
     abstract = require_network(name, options)
     parameters = count_parameters(abstract)
@@ -177,7 +178,7 @@ def recorded_start(init_from: str | None) -> str | None:
     """Where a run began, as its configuration keeps it: a name as it is, a path in full."""
     if init_from is None or is_shipped(init_from):
         return init_from
-    return str(Path(init_from).expanduser().absolute())
+    return str(at_home(init_from).absolute())
 
 
 def _train_step(

@@ -31,7 +31,7 @@ class Report(NamedTuple):
 
     Attributes:
         loss: of the weights before the step.
-        gradient_norm: Euclidean norm of the loss's whole gradient; not finite if the new weights are not.
+        gradient_norm: Euclidean norm of the loss's whole gradient; not finite if one of its entries is not.
     """
 
     loss: Float[Array, ""]
@@ -79,7 +79,7 @@ def make_train_step(
             # A copy, since batch normalisation writes its statistics into the network's variables.
             model = nnx.merge(graph, stop_gradients(params, frozen), batch_stats, copy=True)
             with dropout_key(key):
-                value = loss(model(images), masks)
+                value = loss(_prediction_of(model, images), masks)
             if jnp.shape(value):
                 raise UserError(f"the loss gives an array of shape {jnp.shape(value)}, not a number: take its mean")
             return value, nnx.state(model, nnx.BatchStat)
@@ -121,6 +121,15 @@ def make_train_step(
         return following, report
 
     return jit_step(train_step, deterministic=deterministic, layouts=layouts, platform=platform)
+
+
+def _prediction_of(model: nnx.Module, images: Images) -> Prediction:
+    found = model(images)
+    if not isinstance(found, Prediction):
+        raise UserError(
+            f"{type(model).__name__} gives a {type(found).__name__} for images: return an afiu_jax.networks.Prediction"
+        )
+    return found
 
 
 def jit_step(

@@ -8,6 +8,7 @@ from pathlib import Path
 from afiu_jax.errors import UserError
 from afiu_jax.interop.exported import read_exported
 from afiu_jax.training.saved import SavedModel
+from input_pipeline.paths import at_home
 
 FOLDER = Path(__file__).parent
 
@@ -37,13 +38,18 @@ def load_weights(source: str | Path) -> SavedModel:
     """
     if is_shipped(source):
         return read_exported(FOLDER / f"{source}.safetensors")
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise UserError(f"no file {path}: name one, or one of {', '.join(shipped())}")
         return read_exported(path)
     if not path.exists():
         raise UserError(f"no weights {str(source)!r}: name one of {', '.join(shipped())}, or a run's work directory")
+    if path.is_file():
+        raise UserError(
+            f"{path} is a file of other weights: afiu import-weights --model NETWORK --from {path} --out DIR makes a "
+            "run of it; name DIR"
+        )
     # Orbax takes a while to import, which the networks of the package need not wait for.
     from afiu_jax.training.checkpoint import load_model
 

@@ -28,8 +28,11 @@ def builder_class(name: str) -> type[MaskDatasetBuilder]:
     """The builder of a dataset, imported (and thereby registered with TFDS) on first use.
 
     Raises:
-        DataError: no dataset has that name.
+        DataError: no dataset has that name, or TFDS calls it otherwise.
     """
     if name not in BUILDERS:
         raise DataError(f"unknown dataset {name!r}; known are {', '.join(sorted(BUILDERS))}")
-    return getattr(importlib.import_module(f"{__name__}.{name}"), BUILDERS[name])
+    found = getattr(importlib.import_module(f"{__name__}.{name}"), BUILDERS[name])
+    if found.name != name:  # where its records lie is called so
+        raise DataError(f"class {found.__name__} is {found.name} to TFDS, not {name}: call the dataset or the class so")
+    return found
