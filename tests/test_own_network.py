@@ -155,7 +155,7 @@ def test_what_a_network_lacks_is_said_in_one_line(foreign, tmp_path, monkeypatch
         setattr(Bare, attribute, getattr(Foreign, attribute))
     assert "bare has no preset 'small' (it has none)" in refused(model__preset="small")
     assert "bare has no loss of its own" in refused()
-    assert "Bare gives a " in refused(loss__name="bce")
+    assert "Bare does not return an afiu_jax.networks.Prediction" in refused(loss__name="bce")
 
 
 def test_a_trained_network_as_a_module(pocket_run):

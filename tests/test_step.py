@@ -11,6 +11,7 @@ from conftest import tiny_config
 from flax import nnx
 
 from afiu_jax.layers import conv
+from afiu_jax.networks import Prediction
 from afiu_jax.training.config import resolve
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.state import create_state, graph_of
@@ -27,7 +28,7 @@ class Layers(nnx.Module):
     def __call__(self, x):
         for layer in self.layers:
             x = layer(x)
-        return x
+        return Prediction(x)
 
 
 def test_a_steps_norm_is_how_far_it_goes_at_rate_1_and_a_cpu_copies_no_kernel():
@@ -38,7 +39,7 @@ def test_a_steps_norm_is_how_far_it_goes_at_rate_1_and_a_cpu_copies_no_kernel():
     before = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.params)]
 
     step = (
-        make_train_step(graph, lambda maps, masks: jnp.square(maps - masks).mean(), optimizer)
+        make_train_step(graph, lambda found, masks: jnp.square(found.logits - masks).mean(), optimizer)
         .lower(state, images, masks)
         .compile()
     )

@@ -127,7 +127,7 @@ def _prediction_of(model: nnx.Module, images: Images) -> Prediction:
     found = model(images)
     if not isinstance(found, Prediction):
         raise UserError(
-            f"{type(model).__name__} gives a {type(found).__name__} for images: return an afiu_jax.networks.Prediction"
+            f"{type(model).__name__} does not return an afiu_jax.networks.Prediction: make one of its logits"
         )
     return found
 
