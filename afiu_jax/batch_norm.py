@@ -127,7 +127,7 @@ _FEW = 4096
 """Pixels of all images, or of a group of them, up to which XLA's loops take no more of a step than its library."""
 
 
-def _sum(x: Array, loops: bool) -> Array:
+def _sum(x: Float[Array, "... c"], loops: bool) -> Float[Array, " c"]:
     """Over all axes but the last.
 
     On a CPU, XLA leaves sums to a library, and takes milliseconds for each to look it up as a program is read and to

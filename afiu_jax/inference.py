@@ -87,7 +87,7 @@ class Predictor:
 
     Raises:
         UserError: nothing there, a network that is not filled, a size or a meaning that it does not have, batches of
-            nothing.
+            nothing; by its methods, maps that are not finite.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 """Where pictures of one's own photos go, and how they are known again."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,20 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)).save("a.png")
     return tmp_path
+
+
+def test_nothing_of_others_is_replaced(workplace):
+    shutil.copy("a.png", "a.overlay.jpg")
+    Path("maps").mkdir()
+    Path("maps/a.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match="there already, and not known to be of this program"):
+        predict(["a.png"], Path("maps"))
+    assert Path("maps/a.png").read_bytes() == b"mine"
+    with pytest.raises(UserError, match="would replace a photo"):
+        predict(["a.png"], Path())
+    with pytest.raises(UserError, match="both give"):
+        predict(["a.png", "a.overlay.jpg"], Path("other"), save="map,overlay")
+    assert not Path("other").exists()
 
 
 def test_places_that_are_no_folder_are_refused(workplace):

@@ -346,21 +346,6 @@ def test_one_photo_goes_into_one_file(photo, workplace):
         predict(["a.jpg"], Path("x/map.png"), save="map,overlay")
 
 
-def test_nothing_of_others_is_replaced(photo, workplace):
-    Image.fromarray(photo).save("a.png")
-    Image.fromarray(photo).save("a.overlay.jpg")
-    Path("maps").mkdir()
-    Path("maps/a.png").write_bytes(b"mine")
-    with pytest.raises(UserError, match="there already, and not known to be of this program"):
-        predict(["a.png"], Path("maps"))
-    assert Path("maps/a.png").read_bytes() == b"mine"
-    with pytest.raises(UserError, match="would replace a photo"):
-        predict(["a.png"], Path())
-    with pytest.raises(UserError, match="both give"):
-        predict(["a.png", "a.overlay.jpg"], Path("other"), save="map,overlay")
-    assert not Path("other").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
