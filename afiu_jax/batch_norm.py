@@ -10,7 +10,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from afiu_jax.initializers import Constant, Streams
+from afiu_jax.initializers import Constant, Streams, declare
 
 SUM = "sum of convolutions"
 """Name of what batch normalisation is given as such, for policies of ``jax.checkpoint``."""
@@ -38,10 +38,10 @@ class BatchNorm(nnx.BatchNorm):
     ``loops``: sums of few pixels are the program's own loops, see ``_sum``; for one CPU.
     """
 
-    def __init__(self, features: int, *, frozen: bool = False, **options):
-        super().__init__(features, **options)
-        for variable, value in ((self.scale, 1.0), (self.mean, 0.0), (self.var, 1.0)):
-            variable.set_metadata(initializer=Constant(value))
+    def __init__(self, features: int, *, bias_value: float = 0.0, frozen: bool = False, **options):
+        super().__init__(features, bias_init=Constant(bias_value), **options)
+        for variable, value in ((self.scale, 1.0), (self.bias, bias_value), (self.mean, 0.0), (self.var, 1.0)):
+            declare(variable, Constant(value))
         self.frozen = frozen
         self.groups = 1
         self.folded = False
@@ -179,14 +179,12 @@ def batch_norm(
         dtype: compute type of the output.
         rngs: random streams of the network.
     """
-    init = Constant(bias_value)
     return BatchNorm(
         features,
+        bias_value=bias_value,
         frozen=frozen,
         momentum=0.9,
         epsilon=1e-5,
-        bias_init=init,
-        bias_metadata={"initializer": init},
         dtype=jnp.dtype(dtype),
         rngs=rngs,
     )

@@ -1,19 +1,22 @@
 """Initial weights: distributions that a layer declares, and a quick way to fill a whole network with them.
 
 Initialising a 163-million-parameter network layer by layer compiles hundreds of small random programs, which takes a
-minute on a CPU. Here every convolution carries its distribution as metadata of its parameters; ``plan`` builds
-the network without arrays, and ``materialise`` fills it on the host, with nothing to compile.
+minute on a CPU. Here every layer declares the distributions of its parameters; ``plan`` builds the network without
+arrays, and ``materialise`` fills it on the host, with nothing to compile.
 """
 
 import itertools
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+from afiu_jax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,24 @@ class NoKeys:
 Streams = nnx.Rngs | Keys | NoKeys
 """Where a network's constructor gets its random keys from."""
 
+AnyVariable = TypeVar("AnyVariable", bound=nnx.Variable)
+
+_declared: ContextVar[list[tuple[nnx.Variable, object]] | None] = ContextVar("declared", default=None)
+"""While a network is planned: its variables, and the values with which they declared what they are drawn from."""
+
+
+def declare(variable: AnyVariable, initializer: Callable) -> AnyVariable:
+    """The same variable, drawn by ``materialise`` from this distribution unless another value is written into it.
+
+    Args:
+        variable: has a value of the distribution.
+        initializer: one of this module, or another that has ``on_host``.
+    """
+    variable.set_metadata(initializer=initializer)
+    if (known := _declared.get()) is not None:
+        known.append((variable, variable.get_raw_value()))
+    return variable
+
 
 class Plan(NamedTuple):
     """A network without arrays.
@@ -99,7 +120,7 @@ class Plan(NamedTuple):
         graph: its structure.
         state: shapes, dtypes and metadata of its variables.
         order: its attributes as its constructor sets them.
-        declared: whether every variable carries its ``initializer``, as those of this package's layers do.
+        declared: whether every variable has the value that it was declared with, as in this package's networks.
     """
 
     graph: nnx.GraphDef
@@ -109,20 +130,46 @@ class Plan(NamedTuple):
 
 
 def plan(build: Callable[[Streams], nnx.Module]) -> Plan:
-    """Builds a network without arrays from a function of random streams, which are drawn from only if need be."""
+    """Builds a network without arrays from a function of random streams, which are drawn from only if need be.
+
+    Raises:
+        UserError: an attribute of it is an array and no variable, which would be lost in what is saved.
+    """
     order: list[str] = []
+    written: list[nnx.Variable] = []
 
     def construct(streams: Callable[[], Streams]) -> nnx.Module:
-        module = build(streams())
+        token = _declared.set(known := [])
+        try:
+            module = build(streams())
+        finally:
+            _declared.reset(token)
         order[:] = vars(module)
+        written[:] = [variable for variable, value in known if variable.get_raw_value() is not value]
         return module
 
     try:
         graph, state = nnx.split(nnx.eval_shape(lambda: construct(NoKeys)))
     except Exception:  # a layer of Flax's own, which wants a key; if it is anything else, it comes up again
         graph, state = nnx.split(nnx.eval_shape(lambda: construct(lambda: nnx.Rngs(0))))
-    declared = all("initializer" in variable.get_metadata() for _, variable in nnx.to_flat_state(state))
-    return Plan(graph, state, tuple(order), declared)
+    if arrays := _arrays(graph, state):
+        raise UserError(
+            f"the network's {arrays[0]} is an array: make it in __call__, or make it an nnx.BatchStat, if it is to "
+            "stay as it is, or an nnx.Param"
+        )
+    drawn = all("initializer" in variable.get_metadata() for _, variable in nnx.to_flat_state(state))
+    return Plan(graph, state, tuple(order), drawn and not written)
+
+
+def _arrays(graph: nnx.GraphDef, state: nnx.State) -> list[str]:
+    """The names of arrays that are no variables: NumPy's are part of the state, JAX's of the graph, as tracers."""
+    loose = [".".join(map(str, path)) for path, leaf in nnx.to_flat_state(state) if not isinstance(leaf, nnx.Variable)]
+    for name, attribute in graph.attributes:
+        held = getattr(attribute, "value", None)
+        parts = jax.tree.leaves(held) if isinstance(held, (tuple, list, dict)) else [held]
+        if any(isinstance(part, jax.Array) for part in parts):
+            loose.append(str(name))
+    return loose
 
 
 def materialise(planned: Plan, key: jax.Array) -> nnx.Module:

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32
 
-from afiu_jax.initializers import Constant, Normal, Streams, Uniform
+from afiu_jax.initializers import Constant, Normal, Streams, Uniform, declare
 from afiu_jax.mixed_precision import Conv
 from afiu_jax.sparse import Sparse, combine
 
@@ -62,7 +62,7 @@ def conv(
     he = {"he_fan_in": Normal((2 / fan_in) ** 0.5), "he_fan_out": Normal((2 / fan_out) ** 0.5)}
     kernel_init = Normal(init) if isinstance(init, float) else {"torch": bound, **he}[init]
     bias_init = bound if bias_value is None else Constant(bias_value)
-    return Conv(
+    layer = Conv(
         in_features,
         out_features,
         (height, width),
@@ -72,11 +72,13 @@ def conv(
         use_bias=bias,
         kernel_init=kernel_init,
         bias_init=bias_init,
-        kernel_metadata={"initializer": kernel_init},
-        bias_metadata={"initializer": bias_init},
         dtype=jnp.dtype(dtype),
         rngs=rngs,
     )
+    declare(layer.kernel, kernel_init)
+    if bias:
+        declare(layer.bias, bias_init)
+    return layer
 
 
 class Kept(nnx.BatchStat):
@@ -88,7 +90,7 @@ class PReLU(nnx.Module):
 
     def __init__(self, features: int):
         init = Constant(0.25)
-        self.slope = nnx.Param(init(None, (features,)), initializer=init)
+        self.slope = declare(nnx.Param(init(None, (features,))), init)
 
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
         """Like the input."""

@@ -121,7 +121,8 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
     for path, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is convolve_in_use and module.mask is None:
             strides, dilation = (np.broadcast_to(n, 2).tolist() for n in (module.strides, module.kernel_dilation))
-            if _is_wide(module.kernel_shape, strides, dilation, module.dtype):
+            # Of a kernel that two convolutions share, only one is filtered: the state has it under one name.
+            if path in kernels and _is_wide(module.kernel_shape, strides, dilation, module.dtype):
                 wide[path] = module
     filtered = jax.jit(lambda kernels: [filter_kernel(kernel) for kernel in kernels])([kernels[path] for path in wide])
     for module, kernel in zip(wide.values(), filtered, strict=True):

@@ -11,10 +11,12 @@ from pocket import Pocket, pocket_config
 from rich.console import Console
 
 from afiu_jax import create_model, load_network
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate
 from afiu_jax.export import export
 from afiu_jax.inference import Predictor
+from afiu_jax.layers import conv
 from afiu_jax.losses import DEFAULT_LOSS, LOSSES
 from afiu_jax.networks import NETWORKS, _plan, catalogue
 from afiu_jax.networks.encoders import ENCODERS
@@ -107,6 +109,106 @@ def test_a_part_that_a_network_has_twice_is_one(foreign, tmp_path, monkeypatch):
     monkeypatch.setitem(NETWORKS, "tied", Tied)
     monkeypatch.setitem(DEFAULT_LOSS, "tied", "bce")
     assert train_and_evaluate(foreign(model__name="tied", train__num_steps=1), tmp_path).step == 1
+
+
+class Written(nnx.Module):
+    """Layers of this package's, into which the constructor writes other values than they declare."""
+
+    sizes, normalization = LegalSizes(multiple=2), "imagenet"
+    presets: ClassVar = {}
+
+    def __init__(self, place: str = "", *, rngs: nnx.Rngs):
+        self.conv = conv(3, 4, 3, rngs=rngs)
+        self.norm = batch_norm(4, rngs=rngs)
+        self.head = conv(4, 1, 1, rngs=rngs)
+        if place == "scale":
+            self.norm.scale[...] = jnp.zeros(4)
+        if place == "bias":
+            self.head.bias.value = jnp.full(1, -4.0)
+        if place == "kernel":
+            self.head.kernel = nnx.Param(jnp.zeros((1, 1, 4, 1)))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [("norm.scale", 0.0), ("head.bias", -4.0), ("head.kernel", 0.0), ("nothing", None)]
+)
+def test_what_a_constructor_writes_into_layers_stays(monkeypatch, place, value):
+    monkeypatch.setitem(NETWORKS, "written", Written)
+    module, _, leaf = place.rpartition(".")
+    network = create_model("written", place=leaf)
+    assert _plan("written", place=leaf).declared == (place == "nothing")
+    if module:
+        assert (getattr(getattr(network, module), leaf)[...] == value).all()
+    assert (network.conv.kernel[...] != 0).any()
+
+
+class Shared(nnx.Module):
+    """Two wide convolutions of one kernel, a fixed array, and options of every kind."""
+
+    sizes, normalization = LegalSizes(multiple=2), "imagenet"
+    presets: ClassVar = {}
+
+    def __init__(
+        self,
+        stages: tuple = ((128, 1), (128, 2)),
+        drop: float | None = None,
+        kind: str | None = None,
+        array: str = "",
+        channels: int = 1,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.stem = conv(3, stages[0][0], 3, rngs=rngs)
+        self.one, self.two = (conv(width, width, 3, rngs=rngs) for width, _ in stages)
+        self.two.kernel = self.one.kernel
+        self.head = conv(stages[1][0], channels, 1, rngs=rngs)
+        values = np.float32([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
+        if array:
+            make = {"jax": jnp.asarray, "numpy": np.asarray, "kept": nnx.BatchStat, "several": lambda x: (jnp.sum(x),)}
+            self.laplacian = make[array](values)
+
+    def __call__(self, images):
+        x = nnx.relu(self.two(nnx.relu(self.one(self.stem(images)))))
+        return Prediction(self.head(x))
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "shared", Shared)
+    monkeypatch.setitem(DEFAULT_LOSS, "shared", "bce")
+
+    def config(**options):
+        config = tiny_config(model__name="shared", data__image_size=8, train__num_steps=1)
+        config.model.options = options
+        return config
+
+    return config
+
+
+def test_a_kernel_that_two_convolutions_share_is_used_by_both(shared, tmp_path):
+    options = {"drop": 0.5, "kind": "any", "array": "kept", "stages": [[128, 1], [128, 3]]}
+    train_and_evaluate(shared(**options), tmp_path)
+    network, predictor = load_network(tmp_path), Predictor(tmp_path, batch_size=1)
+    np.testing.assert_array_equal(network.laplacian[1], [1, -4, 1])
+    images = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
+    np.testing.assert_allclose(
+        nnx.sigmoid(network(jnp.asarray(images)).logits)[..., 0], predictor._run(images), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"array": "jax"}, "the network's laplacian is an array: make it in __call__, or make it an nnx.BatchStat"),
+        ({"array": "numpy"}, "the network's laplacian is an array"),
+        ({"array": "several"}, "the network's laplacian is an array"),
+        ({"channels": 2}, r"Shared returns logits of shape \(2, 8, 8, 2\) for 2 images: they must be \[b, h, w, 1\]"),
+    ],
+    ids=str,
+)
+def test_parts_and_maps_that_no_run_can_use_are_refused_before_it(shared, options, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        train_and_evaluate(shared(**options), tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from afiu_jax.initializers import Constant
+from afiu_jax.initializers import Constant, declare
 
 
 class CAM(nnx.Module):
@@ -17,7 +17,7 @@ class CAM(nnx.Module):
 
     def __init__(self):
         init = Constant(0.0)
-        self.gamma = nnx.Param(init(None, (1,)), initializer=init)
+        self.gamma = declare(nnx.Param(init(None, (1,))), init)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Shape of the input."""

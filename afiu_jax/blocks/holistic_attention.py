@@ -9,6 +9,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from afiu_jax.initializers import declare
+
 SIDE = 31  # of the kernel, in pixels
 
 
@@ -22,7 +24,7 @@ class HolisticAttention(nnx.Module):
         init = RootGaussian()
         # PyTorch's layout, since it is not a layer's kernel there either.
         shape = (1, 1, SIDE, SIDE)
-        self.gaussian_kernel = nnx.Param(init(None, shape), initializer=init)
+        self.gaussian_kernel = declare(nnx.Param(init(None, shape)), init)
 
     def __call__(self, attention: Float[Array, "b h w 1"], x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """The features weighted by the map.

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from afiu_jax.blocks.cam import CAM
 from afiu_jax.dropout import ChannelDropout
-from afiu_jax.initializers import Streams, Uniform
+from afiu_jax.initializers import Streams, Uniform, declare
 from afiu_jax.layers import ConvFactory, NormFactory, PReLU, resize
 
 MAP_SIDE = 256
@@ -117,7 +117,7 @@ def doubling(features: int, *, dtype: str = "float32", rngs: Streams) -> nnx.Con
     layer loses one at each end: 3 − 2 = 1 row of zeros above and 3 below the spread rows give the same.
     """
     bound = Uniform((features * 4 * 4) ** -0.5)
-    return nnx.ConvTranspose(
+    layer = nnx.ConvTranspose(
         features,
         features,
         (4, 4),
@@ -126,7 +126,8 @@ def doubling(features: int, *, dtype: str = "float32", rngs: Streams) -> nnx.Con
         transpose_kernel=True,
         use_bias=False,
         kernel_init=bound,
-        kernel_metadata={"initializer": bound},
         dtype=jnp.dtype(dtype),
         rngs=rngs,
     )
+    declare(layer.kernel, bound)
+    return layer

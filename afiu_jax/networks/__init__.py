@@ -78,7 +78,11 @@ def _require_options(name: str, options: dict[str, object]) -> None:
 
 def _without_lists(options: dict[str, object]) -> dict[str, object]:
     """Options as the networks take them: a configuration that went through JSON has lists."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return {key: _as_tuples(value) for key, value in options.items()}
+
+
+def _as_tuples(value: object) -> object:
+    return tuple(map(_as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def network_options(name: str) -> dict[str, object]:

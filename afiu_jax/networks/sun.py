@@ -19,7 +19,7 @@ from afiu_jax.blocks.pdcm import PDCM
 from afiu_jax.blocks.resnet import Bottleneck, Level
 from afiu_jax.blocks.sun_decoder import DecoderLevel, SideHead, doubling
 from afiu_jax.dropout import ChannelDropout
-from afiu_jax.initializers import Constant, Streams
+from afiu_jax.initializers import Constant, Streams, declare
 from afiu_jax.layers import ConvNormReLU, Kept, conv
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
@@ -141,9 +141,9 @@ class _KeptLayer(nnx.Module):
 
     def __init__(self, *shape: int, bias: bool = True):
         init = Constant(0.0)
-        self.weight = Kept(init(None, shape), initializer=init)
+        self.weight = declare(Kept(init(None, shape)), init)
         if bias:
-            self.bias = Kept(init(None, shape[:1]), initializer=init)
+            self.bias = declare(Kept(init(None, shape[:1])), init)
 
 
 def _unused(deepest: int, c: int) -> nnx.Dict:

@@ -129,6 +129,12 @@ def _prediction_of(model: nnx.Module, images: Images) -> Prediction:
         raise UserError(
             f"{type(model).__name__} does not return an afiu_jax.networks.Prediction: make one of its logits"
         )
+    for logits in (found.logits, *found.side_logits):
+        if logits.ndim != 4 or logits.shape[0] != images.shape[0] or logits.shape[-1] != 1:
+            raise UserError(
+                f"{type(model).__name__} returns logits of shape {logits.shape} for {images.shape[0]} images: they "
+                "must be [b, h, w, 1]"
+            )
     return found
 
 
