@@ -140,6 +140,8 @@ def report(
     path: Annotated[str | None, typer.Option(help="The folder of that data, or the TFDS data folder.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of that data.")] = None,
     white: Annotated[str | None, typer.Option(help="What 255 marks in its masks: salient, blur or focus.")] = None,
+    images_dir: Annotated[str | None, typer.Option(help="Its images' folder, for folder data; else images.")] = None,
+    masks_dir: Annotated[str | None, typer.Option(help="Its masks' folder, for folder data; else masks.")] = None,
     invert_predictions: Annotated[bool, typer.Option(help="255 in the maps is what 0 is in the masks.")] = False,
     invert_masks: Annotated[bool, typer.Option(help="The target is what is below 128 in the masks.")] = False,
     normalize: Annotated[bool, typer.Option(help="Stretch every map to 0…1 first (min-max).")] = False,
@@ -154,8 +156,11 @@ def report(
     declared = {"data": data, "path": path, "split": split, "white": white}
     _only_with("--run, without --predictions", not predictions, declared)
     _only_with("--predictions", predictions, {"masks": masks, "images": images, **inverted})
-    _only_with("--data", data, {"white": white})
-    spec = Spec(data, path, _part(data, None, split), white) if data else None
+    folders = {"images_dir": images_dir, "masks_dir": masks_dir}
+    _only_with("--data", data, {"white": white, **folders})
+    _only_with("--data folder", data == "folder", folders)
+    names = images_dir or "images", masks_dir or "masks"
+    spec = Spec(data, path, _part(data, None, split), white, *names) if data else None
     write_report(
         out, predictions or [], masks, images, run or [], spec=spec, path=path, split=split,
         invert_predictions=invert_predictions, invert_masks=invert_masks, normalize=normalize,
@@ -221,7 +226,7 @@ def export(
     to: Annotated[str, typer.Option("--format", help="safetensors, onnx or stablehlo.")] = "safetensors",
     half: Annotated[bool, typer.Option(help="Weights as float16, for safetensors.")] = False,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Side that photos are resized to, else the training's.")
+        int | None, typer.Option(min=1, max=4096, help="Side that photos are resized to, else the training's.")
     ] = None,
     antialias: Annotated[
         bool | None, typer.Option(help="Smooth photos before they are shrunk to it, else as in training.")

@@ -98,8 +98,8 @@ def _require_scaled(source: Source, spec: Spec, samples: int = 5) -> None:
     """Masks of 0 and 1 would be empty without a word; a few of them tell."""
     if spec.name not in GENERATED and _largest_values(source, samples) == {1}:
         raise DataError(
-            f"the masks of {describe(spec)} hold 0 and 1, and a target is what is from 128 on: save them with 255 in "
-            "place of 1"
+            f"the masks of {describe(spec)} hold 0 and 1, and a target is what is from 128 on: save them in 8 bits, "
+            "with 255 in place of 1"
         )
 
 
@@ -143,6 +143,12 @@ def describe(spec: Spec) -> str:
     """The specification in a few words, for messages."""
     inner = f" of {spec.source}" if spec.name == "bokeh" else ""
     return " ".join(part for part in (spec.name + inner, spec.path, spec.split) if part)
+
+
+def describe_drawn(spec: Spec, seed: int) -> str:
+    """The same with what decides the pixels of generated data: ``scenes test[:4], seed 0``."""
+    radius = f", blur radius {spec.radius[0]:g} to {spec.radius[1]:g}" if spec.name == "bokeh" else ""
+    return describe(spec) + (f"{radius}, seed {seed}" if spec.name in GENERATED else "")
 
 
 class View:

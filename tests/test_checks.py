@@ -4,10 +4,12 @@ import shutil
 from typing import ClassVar
 
 import jax
+import numpy as np
 import pytest
 from conftest import tiny_config
 from flax import nnx
 from jaxtyping import Array, Float
+from PIL import Image
 from pocket import pocket_config
 
 from afiu_jax.batch_norm import batch_norm
@@ -18,6 +20,7 @@ from afiu_jax.networks import NETWORKS
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 from afiu_jax.training import loop
+from afiu_jax.training.config import dataset
 from afiu_jax.training.loop import train_and_evaluate
 
 
@@ -47,6 +50,31 @@ def test_a_start_that_has_moved_is_no_other_start(pocket, pocket_run, tmp_path):
     with pytest.raises(UserError, match="init_from"):
         train_and_evaluate(long, run, str(tmp_path / "c" / "sod"))  # neither is
     assert train_and_evaluate(long, run, str(other)).step == 3
+
+
+def test_data_of_another_folder_is_told(pocket, tmp_path, capsys):
+    """Photos may have been copied to a faster disk; the same names in two places may also be two data sets."""
+    for root in ("first", "second"):
+        for part in ("images", "masks"):
+            (tmp_path / root / part).mkdir(parents=True)
+            for i in range(2):
+                grey = np.full((64, 64, 3), 100 * i, np.uint8)
+                Image.fromarray(grey if part == "images" else grey[..., 0] // 100 * 255).save(
+                    tmp_path / root / part / f"{i}.png"
+                )
+
+    def run(root: str, steps: int) -> str:
+        config = pocket_config(train__num_steps=steps)
+        config.data.train = dataset("folder", path=tmp_path / root)
+        assert train_and_evaluate(config, tmp_path / "run").step == steps
+        return capsys.readouterr().out
+
+    assert "warning" not in run("first", 1)
+    assert "warning" not in run("first", 2)
+    said = " ".join(run("second", 3).split())
+    assert f"data.train.path: {tmp_path / 'first'} -> {tmp_path / 'second'}, and the old one is still there" in said
+    shutil.rmtree(tmp_path / "first")
+    assert "warning" not in run("second", 4)
 
 
 class Deep(nnx.Module):

@@ -10,13 +10,14 @@ from PIL import Image
 from test_commands import refusal
 
 from afiu_jax.cli import _part
+from afiu_jax.commands.evaluate import with_radius_of
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate, evaluate_folder, score_batches
 from afiu_jax.inference import Predictor
 from afiu_jax.mapfolder import MapFolder
 from afiu_jax.maps import map_writer
 from afiu_jax.scoring import Scorer
-from input_pipeline.sources import Spec, open_source
+from input_pipeline.sources import Spec, describe_drawn, open_source
 
 KEYS = {
     *("mae", "max_f", "max_f_mean_curve", "mean_f", "adaptive_f", "f_at_half", "weighted_f", "s_measure"),
@@ -195,6 +196,17 @@ def test_maps_replace_those_of_before_and_nobody_elses(sod_run, tmp_path):
 def test_bokeh_is_scored_on_the_part_that_nothing_was_trained_on(source, expected):
     assert _part("bokeh", source, None) == expected
     assert _part("bokeh", source, "val") == "val"
+
+
+def test_bokeh_is_as_strong_as_in_the_run_and_the_protocol_says_so(pocket_run):
+    """What is generated depends on more than its name and its part."""
+    strong = {"name": "bokeh", "source": "scenes", "radius": [0.01, 0.04]}
+    predictor = Predictor(pocket_run)
+    predictor.config["data"] = {**predictor.config["data"], "train": {**predictor.config["data"]["train"], **strong}}
+    spec = with_radius_of(predictor, Spec("bokeh", split="test[:4]", source="scenes"))
+    assert describe_drawn(spec, 3) == "bokeh of scenes test[:4], blur radius 0.01 to 0.04, seed 3"
+    assert with_radius_of(predictor, Spec("folder", "x")) == Spec("folder", "x")
+    assert describe_drawn(Spec("folder", "x"), 3) == "folder x"
 
 
 def test_faint_masks_are_said_and_counted(sod_run, tmp_path):

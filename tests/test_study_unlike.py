@@ -16,6 +16,7 @@ from afiu_jax.study.grid import make_grid
 from afiu_jax.study.page import write_study
 from afiu_jax.study.results import collect
 from afiu_jax.training.config import differences, load_config, resolve
+from input_pipeline.sources import Spec
 
 
 def test_a_folder_of_another_study_is_refused_and_one_may_grow(half_done):
@@ -73,6 +74,26 @@ def test_scores_of_other_photos_are_not_averaged(half_done):
     save_scores(half_done.workdir(job), "scenes", half_done.tests["scenes"].spec, fewer, step=4)
     with pytest.raises(UserError, match=r"afiu/sod-seed1 was scored on 3 photos of scenes, .* on 4, and not"):
         collect(half_done)
+
+
+def test_scores_on_a_folder_that_is_still_there_are_not_those_of_another(half_done, tmp_path):
+    """Two folders of one name; only what has moved is the same data elsewhere."""
+    first, second = (tmp_path / part / "photos" for part in ("cuhk", "dut"))
+    first.mkdir(parents=True)
+    job = next(job for job in half_done.cells if job.name == "afiu/scratch-seed0")
+    save_scores(half_done.workdir(job), "own", Spec("folder", str(first), white="blur"), scored_maps(1, 0.2), step=4)
+
+    def check(folder: Path) -> None:
+        tests = {"own": benchmark("folder", path=str(folder), white="blur")}
+        command._check_folder(tiny_grid(half_done.folder, tests=tests))
+
+    check(first)
+    with pytest.raises(
+        UserError, match=r"was scored on own in .*cuhk/photos, which is still there, not in .*dut/photos"
+    ):
+        check(second)
+    first.parent.rename(second.parent)
+    check(second)
 
 
 def test_photos_that_have_changed_are_not_shown_under_old_names(half_done):

@@ -18,7 +18,7 @@ from afiu_jax.report.tables import comparison_table
 from afiu_jax.scoring import Scored
 from input_pipeline.paths import at_home
 from input_pipeline.pictures import EXTENSIONS
-from input_pipeline.sources import Spec, describe, looks_inverted, open_source
+from input_pipeline.sources import Spec, describe, describe_drawn, looks_inverted, open_source
 
 _SHOWN = 5  # warnings of one kind; the others are counted
 
@@ -106,10 +106,10 @@ def score_checkpoint(
     if maps:
         own_folder(maps)  # before the network is read
     predictor, warnings = Predictor(checkpoint), 0
-    if spec is None:
-        spec = test_spec(predictor, path, split)
+    spec = test_spec(predictor, path, split) if spec is None else with_radius_of(predictor, spec)
     # Bokeh is composited with the seed of the run; what was exported has none.
-    source = open_source(spec, predictor.positive, seed=predictor.config.get("seed", 0))
+    seed = predictor.config.get("seed", 0)
+    source = open_source(spec, predictor.positive, seed=seed)
     if looks_inverted(source):
         line = f"{describe(spec)}: the masks look inverted: what is called blurred is sharper; check --white"
         warnings += print_warnings({"polarity": [line]})
@@ -118,7 +118,7 @@ def score_checkpoint(
     scored = evaluate(predictor, source, save, faint=faint, **options)
     lines = [f"{name}: the mask nowhere reaches 128, and is scored as one without a target" for name in faint]
     warnings += print_warnings({"faint masks": lines})
-    protocol = {"network": str(predictor.path), "data": describe(spec), **scored.protocol}
+    protocol = {"network": str(predictor.path), "data": describe_drawn(spec, seed), **scored.protocol}
     return replace(scored, protocol=protocol), warnings
 
 
@@ -162,6 +162,17 @@ def test_spec(predictor: Predictor, path: str | None = None, split: str | None =
         raise UserError(f"{predictor.name} has no test data of its own: say which with --data, --path and --split")
     spec = Spec(**predictor.config["data"]["test"])
     return replace(spec, path=path or spec.path, split=split or spec.split)
+
+
+def with_radius_of(predictor: Predictor, spec: Spec) -> Spec:
+    """Bokeh as strong as that which the network's run was tested on, trained on if it was on none; other data as it is.
+
+    What is no run's, or saw no bokeh, has the default.
+    """
+    data = predictor.config["data"]
+    parts = [Spec(**data[part]) for part in ("test", "val", "train") if part in data]
+    own = next((part for part in parts if part.name == "bokeh"), spec)
+    return replace(spec, radius=own.radius) if spec.name == "bokeh" else spec
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from afiu_jax.commands.evaluate import names_of, print_warnings, test_spec
+from afiu_jax.commands.evaluate import names_of, print_warnings, test_spec, with_radius_of
 from afiu_jax.console import open_console, progress
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate_folder
@@ -20,7 +20,7 @@ from afiu_jax.report.page import own_page
 from afiu_jax.report.runs import read_run
 from afiu_jax.scoring import Scored
 from input_pipeline.paths import at_home
-from input_pipeline.sources import GENERATED, Spec, describe, open_source
+from input_pipeline.sources import Spec, describe, describe_drawn, open_source
 
 
 def write_report(
@@ -90,7 +90,9 @@ def _maps_of_runs(
     chosen = None
     for name, run in runs.items():
         predictor = Predictor(run)
-        own, first = spec or test_spec(predictor, path, split), chosen is None
+        first = chosen is None
+        wanted = with_radius_of(predictor, spec) if spec and first else chosen
+        own = wanted if spec else test_spec(predictor, path, split)
         if first:
             chosen, positive, seed = own, predictor.positive, predictor.config["seed"]
             if chosen.path and at_home(chosen.path).resolve().is_relative_to(out.resolve()):
@@ -117,5 +119,4 @@ def _maps_of_runs(
                 save(Image.fromarray(record["image"]), images / f"{record['id']}.png", f"photo of {describe(chosen)}")
         for folder in (folders[name], masks, images):
             keep_only(folder, written)
-    drawn = f", seed {seed}" if chosen.name in GENERATED else ""
-    return folders, f"{describe(chosen)}{drawn}; 1 = {positive}"
+    return folders, f"{describe_drawn(chosen, seed)}; 1 = {positive}"

@@ -20,6 +20,7 @@ from afiu_jax.study.grid import Grid, Job
 from afiu_jax.training.checkpoint import has_scores
 from afiu_jax.training.config import num_steps
 from afiu_jax.training.logging import read_metrics, write_json
+from input_pipeline.paths import at_home
 from input_pipeline.sources import Spec
 
 Status = Literal["done", "failed", "unfinished", "not run"]
@@ -99,6 +100,11 @@ def scored_on(workdir: Path, test: str) -> dict | None:
     return read_json(_file(workdir, test)).get("data")
 
 
+def scored_in(workdir: Path, test: str) -> str | None:
+    """The folder of that data; None if it has none, if there are no scores, or those of an earlier version."""
+    return read_json(_file(workdir, test)).get("path")
+
+
 def save_scores(workdir: Path, test: str, spec: Spec, scored: Scored, *, step: int) -> None:
     """Writes the scores of a test set; the JSON file last, so that it never stands without its curves."""
     file = _file(workdir, test)
@@ -108,6 +114,7 @@ def save_scores(workdir: Path, test: str, spec: Spec, scored: Scored, *, step: i
     written = {
         "step": step,
         "data": identity(spec),
+        "path": spec.path and str(at_home(spec.path).resolve()),
         "images": scored.images,
         "scores": scored.scores,
         "protocol": scored.protocol,

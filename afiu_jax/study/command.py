@@ -10,7 +10,7 @@ from rich.console import Console
 from afiu_jax.console import open_console
 from afiu_jax.errors import UserError
 from afiu_jax.report.formats import to_text
-from afiu_jax.study.cells import read_json, scored_on
+from afiu_jax.study.cells import read_json, scored_in, scored_on
 from afiu_jax.study.config import read_study
 from afiu_jax.study.generated import identity
 from afiu_jax.study.grid import Grid, Job, make_grid
@@ -19,7 +19,7 @@ from afiu_jax.study.results import collect
 from afiu_jax.study.scheduler import Outcome, Scheduler, devices, is_done
 from afiu_jax.study.tables import paper_table
 from afiu_jax.training.checkpoint import has_checkpoints
-from afiu_jax.training.checks import has_moved
+from afiu_jax.training.checks import has_moved, is_other_folder, other_data
 from afiu_jax.training.config import differences
 from afiu_jax.training.loop import recorded_start
 from afiu_jax.workdir import sole_use
@@ -106,6 +106,9 @@ def _check_folder(grid: Grid) -> None:
         changed = differences(saved, job.config, MAY_CHANGE)
         if job.weights and begin != (start := recorded_start(job.weights)) and not has_moved(begin, start):
             changed.append(f"weights: {begin} -> {job.weights}")
+        # What a study generated lies in its folder, and may have been copied with it.
+        made = [str(data.path) for data in grid.data]
+        changed += [change for change in other_data(saved, job.config) if not change.endswith(tuple(made))]
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise UserError(f"{workdir} was run with another configuration ({'; '.join(changed[:3])}{more}): {hint}")
@@ -114,6 +117,9 @@ def _check_folder(grid: Grid) -> None:
                 raise UserError(
                     f"{workdir} was scored on other data under the name {name}: give the new data a new name"
                 )
+            old, new = scored_in(workdir, name), test.spec.path
+            if new not in made and is_other_folder(old, new):
+                raise UserError(f"{workdir} was scored on {name} in {old}, which is still there, not in {new}: {hint}")
 
 
 def _check_data(grid: Grid, todo: Sequence[Job]) -> None:

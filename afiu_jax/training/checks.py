@@ -16,6 +16,7 @@ from afiu_jax.training.checkpoint import has_checkpoints
 from afiu_jax.training.config import Resolved, batch_shape, differences
 from afiu_jax.training.finetuning import Frozen
 from afiu_jax.training.state import graph_of
+from input_pipeline.paths import at_home
 
 
 def require_network(name: str, options: dict) -> nnx.Module:
@@ -186,6 +187,34 @@ def _with_moved_files(before: Resolved, now: Resolved) -> Resolved:
     if all(files) and has_moved(*(str(Path(file).absolute()) for file in files)):
         moved["model"]["backbone_weights"] = files[1]
     return moved
+
+
+def is_other_folder(old: str | None, new: str | None) -> bool:
+    """Whether data is read from another folder than before although nothing has moved: the old one is still there."""
+    if not (old and new):
+        return False
+    before, now = at_home(old).resolve(), at_home(new).resolve()
+    return before != now and before.exists()
+
+
+def other_data(before: Resolved, now: Resolved) -> list[str]:
+    """Where training and validation read other folders than before, see above: ``data.train.path: old -> new``.
+
+    Args:
+        before: the run's configuration.
+        now: what is asked for.
+    """
+    paths = {part: [config["data"][part].get("path") for config in (before, now)] for part in ("train", "val")}
+    return [f"data.{part}.path: {old} -> {new}" for part, (old, new) in paths.items() if is_other_folder(old, new)]
+
+
+def warn_of_data(workdir: Path, config: Resolved, console: Console) -> None:
+    """Tells that a run goes on with data of another folder, which is as it should be only for a copy."""
+    for change in other_data(json.loads((workdir / "config.json").read_text(encoding="utf-8")), config):
+        console.print(
+            f"warning: {change}, and the old one is still there: what a run goes on with must be the same data",
+            style="yellow",
+        )
 
 
 def warn_of_start(old: Resolved, new: Resolved, console: Console) -> None:

@@ -32,6 +32,7 @@ from afiu_jax.training.checks import (
     check_statistics,
     check_workdir,
     require_network,
+    warn_of_data,
     warn_of_start,
 )
 from afiu_jax.training.config import Resolved, batch_shape, num_steps, resolve, steps_per_epoch
@@ -100,6 +101,8 @@ def train_and_evaluate(
     begins = not has_checkpoints(workdir)
     if begins:
         check_schedule(config)
+    else:
+        warn_of_data(workdir, config, console)
     start = load_weights(init_from) if init_from and begins else None
     backbone, path = None, config["model"]["backbone_weights"]
     if start:
