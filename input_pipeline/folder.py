@@ -1,7 +1,7 @@
 """A folder of images beside a folder of masks, matched by stem: anybody's data, with no code to write."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline.paths import at_home
-from input_pipeline.pictures import BROKEN, EXTENSIONS, mask_pixels, over_white, pixels
+from input_pipeline.pictures import BROKEN, EXTENSIONS, mask_pixels, over_white, pixels, require_upright
 from input_pipeline.records import DataError, Meaning, Record
 from input_pipeline.skipping import Faults
 from input_pipeline.suspicion import looks_swapped
@@ -20,6 +20,8 @@ _ENDINGS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"
 
 class Folder:
     """Pairs of ``root/images/<stem>.*`` and ``root/masks/<stem>.*``, in the order of their stems.
+
+    Where both are one folder, as MSRA10K comes, JPEG files are the images and others the masks.
 
     All pairs are checked when the source is opened: their headers are read and their sizes compared, and files that
     end abruptly are decoded, so that a damaged one is found before training and not in its middle. What shows only in
@@ -47,7 +49,12 @@ class Folder:
     ):
         self.white = white
         root = at_home(root)
-        images, masks = (_by_stem(root / name, faults) for name in (images_dir, masks_dir))
+        of_images, of_masks = EXTENSIONS, EXTENSIONS
+        if (root / images_dir).resolve() == (root / masks_dir).resolve():
+            of_images = (".jpg", ".jpeg")
+            of_masks = tuple(suffix for suffix in EXTENSIONS if suffix not in of_images)
+        images = _by_stem(root / images_dir, of_images, faults)
+        masks = _by_stem(root / masks_dir, of_masks, faults)
         if faults is None:
             _require_equal(images, masks, root)
         else:
@@ -95,7 +102,7 @@ def read(path: Path, mode: str) -> np.ndarray:
     none, and the pair must agree.
 
     Raises:
-        DataError: a file that cannot be decoded to its end.
+        DataError: a file that cannot be decoded to its end, or a TIFF that is turned, which Pillow does not ignore.
     """
     with _opened(path) as picture:
         return pixels(over_white(picture) if mode == "RGB" else picture, mode)
@@ -105,22 +112,23 @@ def read(path: Path, mode: str) -> np.ndarray:
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as picture:
+            require_upright(picture)
             yield picture
     except BROKEN as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot read {path}: {why}; replace the file or remove the pair") from error
 
 
-def _by_stem(folder: Path, faults: Faults | None) -> dict[str, Path]:
+def _by_stem(folder: Path, suffixes: Sequence[str], faults: Faults | None) -> dict[str, Path]:
     """Pictures of a folder by stem; other files are left alone."""
     if not folder.is_dir():
         raise DataError(
             f"no folder {folder}: put the pictures there, or name another one (path, split, images_dir, masks_dir); "
             "the configs' :demo variant needs no data"
         )
-    files = [p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")]
+    files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".")]
     if not files:
-        raise DataError(f"no pictures in {folder} ({', '.join(sorted(EXTENSIONS))}): put them there")
+        raise DataError(f"no pictures in {folder} ({', '.join(sorted(suffixes))}): put them there")
     for file in [file for file in files if not _is_text(file.name)]:
         reason = f"{folder} holds a file called {file.name!a}, which is not UTF-8: rename it"
         if faults is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Of the files that are read as pictures, lower case. Of two files of one photo, the first of these is the photo."""
@@ -39,11 +39,17 @@ def pixels(picture: Image.Image, mode: str) -> UInt8[np.ndarray, "h w *channels"
     """``RGB`` as ``[h, w, 3]``, ``L`` as ``[h, w]``, 0–255, of a picture of 8 or 16 bits; transparency is dropped.
 
     Raises:
-        ValueError: numbers of 32 bits, whose range nothing tells, and which Pillow would clip at 255.
+        ValueError: numbers of 32 bits, whose range nothing tells, and which Pillow would clip at 255; for ``L``, a
+            picture of one grey in which only the transparency says anything.
     """
     if picture.mode in ("I", "F"):
         raise ValueError("it holds numbers of 32 bits, whose range nothing tells; save it with 8 or 16")
-    return np.array(to_8_bit(picture).convert(mode))
+    found = np.array(to_8_bit(picture).convert(mode))
+    if mode == "L" and picture.has_transparency_data and found.min() == found.max():
+        least, most = picture.convert("RGBA").getchannel("A").getextrema()
+        if least < most:
+            raise ValueError("only its transparency marks anything; save that as a grey picture")
+    return found
 
 
 def over_white(picture: Image.Image) -> Image.Image:
@@ -53,6 +59,16 @@ def over_white(picture: Image.Image) -> Image.Image:
         return picture
     picture = picture.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+
+
+def require_upright(picture: Image.Image) -> None:
+    """Returns if a picture's pixels are read as they are stored, whatever its EXIF data says.
+
+    Raises:
+        ValueError: a TIFF that is to be turned, which Pillow does by itself.
+    """
+    if picture.format == "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        raise ValueError("it is a TIFF that is to be turned before it is seen; save it upright")
 
 
 def mask_pixels(picture: Image.Image) -> tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w 3"]]:
@@ -77,6 +93,8 @@ def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not refused
         with Image.open(path) as picture:
+            # Pillow maps files that it knows the name of, and would take a turned TIFF's rows for its columns.
+            picture.filename = ""
             return photo_pixels(picture)
 
 

@@ -167,6 +167,24 @@ def test_colour_modes_and_stray_files(tmp_path):
         np.testing.assert_array_equal(record["mask"], expected, err_msg=stem)
 
 
+def test_what_is_transparent_in_a_photo_is_white(tmp_path):
+    """As in a folder, and for ``afiu predict``."""
+    opaque = Image.fromarray(mask_levels())
+    save(tmp_path / "in/images/a.png", Image.merge("RGBA", (*photo().split(), opaque)))
+    save(tmp_path / "in/masks/a.png", Image.fromarray(mask_levels()))
+    build("sod", tmp_path / "in", tmp_path)
+    image = records("sod", "test", tmp_path / "data")["a"]["image"]
+    assert (image[mask_levels() == 0] == 255).all()
+    assert (image[mask_levels() == 255] != 255).any()
+
+
+def test_a_mask_of_nothing_but_transparency_is_refused(tmp_path):
+    save(tmp_path / "in/images/a.png", photo())
+    save(tmp_path / "in/masks/a.png", Image.merge("LA", (Image.new("L", (W, H)), Image.fromarray(mask_levels()))))
+    with pytest.raises(DataError, match=r"masks/a\.png: only its transparency marks anything"):
+        build("sod", tmp_path / "in", tmp_path)
+
+
 def test_jpeg_bytes_are_stored_as_they_are(tmp_path):
     make_pairs(tmp_path / "in/images", tmp_path / "in/masks", ["a"])
     folder = build("sod", tmp_path / "in", tmp_path).folder

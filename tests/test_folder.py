@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from input_pipeline.folder import Folder, read
 from input_pipeline.records import DataError
@@ -155,6 +155,30 @@ def test_a_photo_of_which_little_is_opaque_is_no_mask(tmp_path):
         Folder(tmp_path)[0]
 
 
+@pytest.mark.parametrize("colour", [0, 255])
+def test_a_mask_of_nothing_but_transparency_is_named(tmp_path, colour):
+    write_pair(tmp_path, "a")
+    alpha = np.zeros((12, 15, 1), np.uint8)
+    alpha[3:7] = 255
+    path = write(tmp_path / "masks", "a.png", np.concatenate([np.full((12, 15, 3), colour, np.uint8), alpha], axis=-1))
+    with pytest.raises(DataError, match=f"{path}: only its transparency marks anything; save that as a grey picture"):
+        Folder(tmp_path)[0]
+    for alpha[...] in (0, 255):  # which say nothing
+        write(tmp_path / "masks", "a.png", np.concatenate([np.full((12, 15, 3), colour, np.uint8), alpha], axis=-1))
+        assert (Folder(tmp_path)[0]["mask"] == colour).all()
+
+
+def test_photos_and_masks_may_lie_in_one_folder_as_jpeg_and_png(tmp_path):
+    mask = np.where(noise(12, 15)[..., 0] < 128, np.uint8(0), np.uint8(255))
+    write(tmp_path / "Imgs", "a.jpg", noise(12, 15))
+    write(tmp_path / "Imgs", "a.png", mask)
+    (record,) = Folder(tmp_path, images_dir="Imgs", masks_dir="Imgs")
+    assert np.array_equal(record["mask"], mask)
+    write(tmp_path / "Imgs", "b.JPG", noise(12, 15))
+    with pytest.raises(DataError, match="1 images without a mask: b"):
+        Folder(tmp_path, images_dir="Imgs", masks_dir="./Imgs")
+
+
 @pytest.mark.parametrize("transparent", [None, 1])
 def test_a_palette_is_looked_up(tmp_path, transparent):
     palette = np.array([(0, 0, 0), (255, 255, 255), (200, 30, 90), (7, 120, 13)], np.uint8)
@@ -234,6 +258,20 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path, extension, mode):
     Image.fromarray(levels).save(path)
     expected = levels / 257 if mode == "L" else np.repeat(levels[..., None] / 257, 3, axis=-1)
     assert close(read(path, mode), expected)
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_a_tiff_that_pillow_would_turn_is_refused(tmp_path, folder):
+    write_pair(tmp_path, "a")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    (file,) = (tmp_path / folder).iterdir()
+    with Image.open(file) as picture:
+        picture.load()
+    file.unlink()
+    picture.save(tmp_path / folder / "a.tif", exif=exif)
+    with pytest.raises(DataError, match=r"a\.tif: it is a TIFF that is to be turned .*; save it upright"):
+        Folder(tmp_path)
 
 
 def test_exif_rotation_is_ignored_since_masks_have_none(tmp_path):

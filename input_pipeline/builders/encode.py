@@ -11,14 +11,14 @@ from absl import logging
 from PIL import Image
 
 from input_pipeline.builders.files import Picture
-from input_pipeline.pictures import to_8_bit
+from input_pipeline.pictures import over_white, pixels, require_upright
 from input_pipeline.records import DataError
 
 Size = tuple[int, int]
 
 
 def encode_image(picture: Picture) -> tuple[bytes, Size]:
-    """An RGB photo: JPEG and PNG files unchanged, any other format or colour mode as RGB PNG.
+    """An RGB photo: JPEG and PNG files unchanged, any other format or colour mode as RGB PNG, transparent as white.
 
     Returns:
         The encoded bytes and the size ``(w, h)``.
@@ -29,7 +29,7 @@ def encode_image(picture: Picture) -> tuple[bytes, Size]:
     data, image = _open(picture)
     if image.mode == "RGB" and image.format in ("JPEG", "PNG"):
         return data, image.size
-    return _png(to_8_bit(image).convert("RGB")), image.size
+    return _png(over_white(image).convert("RGB")), image.size
 
 
 def encode_mask(candidates: Sequence[Picture], size: Size, mend: bool) -> bytes:
@@ -45,7 +45,7 @@ def encode_mask(candidates: Sequence[Picture], size: Size, mend: bool) -> bytes:
         The encoded bytes.
 
     Raises:
-        DataError: not a readable picture, or of another size than the photo.
+        DataError: not a readable picture, see ``pixels``, or of another size than the photo.
     """
     opened = [_open(picture) for picture in candidates]
     fitting = [index for index, (_, mask) in enumerate(opened) if mask.size == size]
@@ -53,7 +53,10 @@ def encode_mask(candidates: Sequence[Picture], size: Size, mend: bool) -> bytes:
     where = candidates[chosen].where
     data, mask = opened[chosen]
     kept = mask.mode == "L" and mask.format == "PNG"
-    grey = mask if mask.mode == "L" else to_8_bit(mask).convert("L")
+    try:
+        grey = mask if mask.mode == "L" else Image.fromarray(pixels(mask, "L"))
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
     if not fitting:
         sizes = "its mask is {}×{}, the photo {}×{}".format(*grey.size, *size)
         if not mend:
@@ -70,6 +73,7 @@ def _open(picture: Picture) -> tuple[bytes, Image.Image]:
     try:
         data = picture.read()
         image = Image.open(io.BytesIO(data))
+        require_upright(image)
         image.load()
     # Pillow's decoders and zipfile raise many kinds of errors on broken files.
     except Exception as error:
