@@ -88,7 +88,7 @@ def export(
 
     Args:
         weights: see ``load_weights``.
-        out: the file, whose folder is made if need be; ``<weights>.<format>`` here if None, where no file may be yet.
+        out: the file, which may not be there yet and whose folder is made if need be; ``<weights>.<format>`` if None.
         to: one of ``FORMATS``.
         half: weights as float16, for safetensors.
         size: side of the square that photos are resized to, which the file says and a program of fixed size takes;
@@ -97,8 +97,8 @@ def export(
         photos: a folder of photos to compare on; generated scenes if None.
 
     Raises:
-        UserError: no weights there, unknown format, a file name that does not go with it, a network or a size that
-            cannot be exported, missing packages, or maps that differ by more than ``TOLERANCE``.
+        UserError: no weights there, unknown format, a file that is there or whose name does not go with it, a network
+            or a size that cannot be exported, missing packages, or maps that differ by more than ``TOLERANCE``.
         DataError: no photos there.
     """
     if to not in FORMATS:
@@ -106,10 +106,9 @@ def export(
     if half and to != "safetensors":
         raise UserError("--half is for --format safetensors: programs compute with float32")
     saved = load_weights(weights)
-    if out is None:
-        out = Path(f"{_name(saved)}.{to}")
-        if out.exists():
-            raise UserError(f"{out} is there already: name another file with -o")
+    out = out or Path(f"{_name(saved)}.{to}")
+    if out.exists():
+        raise UserError(f"{out} is there already: remove it, or name another file with -o")
     if out.suffix != f".{to}":
         raise UserError(f"--out is {out}; name a file that ends in .{to}")
     module = import_module(PROGRAMS[to]) if to in PROGRAMS else None

@@ -134,8 +134,9 @@ def test_wrong_requests_are_refused(focus_run, tmp_path, monkeypatch):
         with pytest.raises(UserError, match=message):
             export(focus_run, **options)
     Path("focus.onnx").write_bytes(b"mine")
-    with pytest.raises(UserError, match="is there already: name another file"):
-        export(focus_run, to="onnx")
+    for out in (None, Path("focus.onnx")):
+        with pytest.raises(UserError, match=r"focus\.onnx is there already: remove it, or name another file"):
+            export(focus_run, out, to="onnx")
     assert Path("focus.onnx").read_bytes() == b"mine"
 
 

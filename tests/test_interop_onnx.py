@@ -15,6 +15,7 @@ from flax import nnx
 from afiu_jax import create_model
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate
+from afiu_jax.export import export
 from afiu_jax.inference import Predictor
 from afiu_jax.interop import importing, load_torch_checkpoint
 from afiu_jax.interop.calibrate import calibrate
@@ -168,6 +169,14 @@ def test_the_file_of_another_network_is_refused(tmp_path, monkeypatch):
 
 
 @needs_file
+def test_a_program_of_ours_is_refused(tmp_path):
+    """It gives maps, perhaps turned over, of images of its own preparation; as published weights it would lose that."""
+    pytest.importorskip("jax2onnx")
+    path = export("u2netp-dbd", tmp_path / "a.onnx", "onnx").path
+    with pytest.raises(UserError, match=r"a\.onnx is a program of afiu export.*export it as --format safetensors"):
+        load_torch_checkpoint(create_model("u2netp"), path)
+
+
 def test_a_graph_of_equal_shapes_and_other_wiring_is_refused(tmp_path):
     """stage1's second and third encoding units, 16 channels to 16, with each other's inputs."""
     proto = onnx.load(FILE)

@@ -16,6 +16,7 @@ from jaxtyping import Float32
 
 from afiu_jax.errors import UserError
 from afiu_jax.interop.exported import metadata_of, preprocessing_text
+from afiu_jax.interop.onnx_graph import PRODUCER
 
 if TYPE_CHECKING:
     from afiu_jax.export import Exportable
@@ -58,7 +59,7 @@ def write(exportable: "Exportable", path: Path) -> str:
     except Exception as error:  # whatever its translations raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{exportable.network} cannot be exported to ONNX: {reason}") from error
-    model.producer_name, model.producer_version = "afiu_jax", version("afiu-jax")
+    model.producer_name, model.producer_version = PRODUCER, version("afiu-jax")
     metadata = metadata_of(exportable.saved.config)
     metadata |= {"preprocessing": preprocessing_text(metadata), "afiu_jax": version("afiu-jax")}
     onnx.helper.set_model_props(model, metadata)

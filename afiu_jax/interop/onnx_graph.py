@@ -21,6 +21,9 @@ from afiu_jax.interop.readers import StateDict
 from afiu_jax.interop.wiring import Convolution, convolutions
 from afiu_jax.networks import NETWORKS
 
+PRODUCER = "afiu_jax"
+"""What programs of ``afiu export`` say that they were made by."""
+
 _NORM_LEAVES = ("scale", "bias", "mean", "var")  # in the order of ONNX's BatchNormalization
 
 Module = Mapping[str, Entry]
@@ -92,7 +95,13 @@ def _load(path: Path):
         ) from error
     if not path.is_file():
         raise UserError(f"no file {path}")
-    graph = onnx.load(path).graph
+    file = onnx.load(path)
+    if file.producer_name == PRODUCER:  # its maps may be turned over, and how it is used is not what is assumed here
+        raise UserError(
+            f"{path} is a program of afiu export, for use in place of the network: export it as --format safetensors, "
+            "and import that"
+        )
+    graph = file.graph
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
