@@ -5,6 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, overload
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float32, UInt8, UInt16
@@ -24,11 +26,14 @@ from input_pipeline.pictures import BROKEN, photo_pixels, read_photo
 from input_pipeline.records import Meaning, Record
 from input_pipeline.transforms import normalize, resize
 
-Photo = str | Path | Image.Image | np.ndarray
+Photo = str | Path | Image.Image | np.ndarray | jax.Array
 """A file, a Pillow image, or an array: ``[h, w]``, ``[h, w, 3]`` or ``[h, w, 4]`` of uint8, uint16 or floats in 0…1."""
 
 Size = int | Literal["native"]
 """Side of the square that a photo is resized to, or its own size."""
+
+LARGEST_SIZE = 4096
+"""The largest such side, in pixels: U²-Netp keeps 4 GB of a map's channels there. ``native`` goes beyond, in tiles."""
 
 
 def load(weights: str | Path = DEFAULTS["dbd"], *, size: Size | None = None, batch_size: int = 8) -> "Predictor":
@@ -111,7 +116,7 @@ class Predictor:
         name, options = saved.config["model"]["name"], saved.config["model"]["options"]
         model = abstract_model(name, **options)
         self.sizes = model.sizes
-        self.size: Size = size or saved.config["data"]["image_size"]
+        self.size: Size = _checked_size(saved.config["data"]["image_size"] if size is None else size)
         if self.size != "native":
             _require(self.sizes, self.size, name)
         self._shrink_first = shrink_first and not saved.config["data"]["antialias"]
@@ -189,6 +194,14 @@ class Predictor:
         return found
 
 
+def _checked_size(size: object) -> Size:
+    if size == "native":
+        return size
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST_SIZE:
+        raise UserError(f"size is {size!r}: give a number of pixels up to {LARGEST_SIZE}, such as 320, or native")
+    return size
+
+
 def _require(sizes, side: int, name: str) -> None:
     try:
         sizes.require((side, side), name)
@@ -221,13 +234,17 @@ def _as_pixels(photo: Photo) -> UInt8[np.ndarray, "h w 3"]:
         except BROKEN as error:
             raise UserError(f"cannot read {photo}: {error}") from error
     if isinstance(photo, Image.Image):
-        return photo_pixels(photo)
+        try:
+            return photo_pixels(photo)
+        except BROKEN as error:  # Pillow decodes a file when its pixels are first asked for
+            raise UserError(f"cannot read the picture: {error}") from error
     array = np.asarray(photo)
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise UserError(f"a photo is an array [h, w], [h, w, 3] or [h, w, 4], not one of shape {array.shape}")
     if array.dtype == np.uint16:
         array = array / np.float32(65535)
-    if np.issubdtype(array.dtype, np.floating):
+    if jnp.issubdtype(array.dtype, jnp.floating):  # bfloat16 included
+        array = array.astype(np.float32)
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
             raise UserError("a photo of floating-point numbers has them in 0…1: divide by the largest possible value")
         array = np.rint(array * 255).astype(np.uint8)

@@ -35,8 +35,13 @@ def save(picture: Image.Image, path: Path, about: str) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text(_MARK, about)
     temporary = path.with_name(f".afiu-{os.getpid()}.part")  # no longer than the name may be
-    picture.save(temporary, "PNG", pnginfo=text, compress_level=1)  # a sixth of the time of 6, for a seventh more bytes
-    temporary.replace(path)
+    try:
+        # A sixth of the time of 6, for a seventh more bytes.
+        picture.save(temporary, "PNG", pnginfo=text, compress_level=1)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def require_ours(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Maps of one's own photos: every format, size and kind of damage that a folder of photos has."""
 
 import copy
+import errno
 import os
 import re
 import struct
@@ -9,6 +10,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import ROOT, run_command
@@ -20,7 +22,7 @@ from afiu_jax.errors import UserError
 from afiu_jax.inference import Predictor, load
 from afiu_jax.views import render
 from afiu_jax.weights import FOLDER, load_weights, shipped
-from input_pipeline.pictures import photo_pixels
+from input_pipeline.pictures import photo_pixels, read_photo
 from input_pipeline.records import DataError
 from input_pipeline.scenes import Scenes
 
@@ -94,8 +96,11 @@ def test_all_ways_to_give_a_photo_agree(photo, predictor, tmp_path):
         photo / 255,
         (photo / 255).astype(np.float32),
         np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)]),
+        jnp.asarray(photo),
     ):
         np.testing.assert_allclose(predictor.predict(given), expected, atol=1e-6)
+    coarse = jnp.asarray(photo / 255, jnp.bfloat16)
+    np.testing.assert_allclose(predictor.predict(coarse), predictor.predict(np.float32(coarse)), atol=1e-6)
     grey = photo[..., 0]
     np.testing.assert_allclose(predictor.predict(grey), predictor.predict(grey[..., None]), atol=1e-6)
 
@@ -109,18 +114,21 @@ def test_a_list_gives_a_list_in_order_whatever_the_sizes(photo, predictor):
     assert predictor.predict([]) == []
 
 
+@pytest.mark.parametrize("file", ["a.png", "colour.tif", "grey.tif", "transparent.tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_photos_are_turned_as_their_exif_data_say(orientation, photo, predictor, tmp_path):
+def test_photos_are_turned_as_their_exif_data_say(orientation, file, photo, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(photo).save(tmp_path / "a.png", exif=exif)
+    mode = {"grey.tif": "L", "transparent.tif": "RGBA"}.get(file, "RGB")
+    Image.fromarray(photo).convert(mode).save(tmp_path / file, exif=exif)
+    photo = np.asarray(Image.fromarray(photo).convert(mode).convert("RGB"))
     # EXIF 2.32, table 6: where row 0 and column 0 of the file lie in the picture.
     seen = {
         1: photo, 2: photo[:, ::-1], 3: photo[::-1, ::-1], 4: photo[::-1],
         5: photo.transpose(1, 0, 2), 6: np.rot90(photo, -1), 7: photo[::-1, ::-1].transpose(1, 0, 2),
         8: np.rot90(photo),
     }[orientation]  # fmt: skip
-    np.testing.assert_allclose(predictor.predict(tmp_path / "a.png"), predictor.predict(seen), atol=1e-6)
+    np.testing.assert_array_equal(read_photo(tmp_path / file), seen)
 
 
 def test_transparent_is_white(photo, predictor, tmp_path):
@@ -213,6 +221,30 @@ def test_the_shipped_detector_gives_the_published_networks_maps():
         )
         # The weights are float16; with those of float32, the largest difference is 5e-5 (docs/weights.md).
         assert np.abs(ours._run(image) - theirs[:, 0]).mean() < 0.002
+
+
+def test_names_of_networks_may_be_those_of_folders(photo, workplace):
+    Image.fromarray(photo).save("a.jpg")
+    for _ in range(2):
+        assert predict(["a.jpg"], Path("u2netp-sod"), weights="u2netp-sod", size=str(SIZE)) == 0
+    assert [path.name for path in Path("u2netp-sod").iterdir()] == ["a.png"]
+    Path("u2netp-sod/checkpoints").mkdir()
+    with pytest.raises(UserError, match="no checkpoint in"):  # a run's folder comes first
+        load("u2netp-sod")
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 10**9])
+def test_sizes_that_are_none_are_refused(size):
+    with pytest.raises(UserError, match=r"size is .*: give a number of pixels up to 4096, such as 320, or native"):
+        load("u2netp-sod", size=size)
+
+
+def test_a_picture_that_pillow_has_not_decoded_yet_may_be_damaged(photo, predictor, tmp_path):
+    Image.fromarray(photo).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) * 9 // 10])
+    with Image.open(tmp_path / "a.jpg") as picture, pytest.raises(UserError, match="cannot read the picture: image"):
+        predictor.predict(picture)
 
 
 @pytest.mark.parametrize("weights", ["u2netp-sdo", "runs/none", "none.safetensors"])
@@ -317,6 +349,29 @@ def test_strips_and_dots_have_a_native_map(photo, predictor):
     assert native.predict(np.resize(photo, (20, 1500, 3))).shape == (20, 1500)
 
 
+def test_photos_that_cannot_be_read_are_named_whatever_happens_later(photo, workplace, monkeypatch, capsys):
+    Image.fromarray(photo).save("b.jpg")
+    Path("a.jpg").write_text("Dear diary")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        predict(["a.jpg", "b.jpg"], Path("maps"), weights="u2netp-sod", size=str(SIZE))
+    assert "cannot read a.jpg" in capsys.readouterr().err
+    assert not list(Path("maps").iterdir())
+
+
+def test_names_that_would_be_too_long_are_told_before_anything_is_done(photo, workplace):
+    long = f"{'あ' * 82}.jpg"  # 250 bytes
+    Image.fromarray(photo).save(long)
+    assert predict([long], Path("maps"), weights="u2netp-sod", size=str(SIZE)) == 0
+    with pytest.raises(UserError, match="あ would have a name of more than 255 bytes: rename the photo"):
+        predict([long], Path("other"), save="map,overlay")
+    assert not Path("other").exists()
+
+
 def test_only_bad_photos_are_an_error(workplace):
     Path("a.jpg").write_text("Dear diary")
     with pytest.raises(UserError, match="none of 1 photos could be read"):
@@ -351,7 +406,9 @@ def test_one_photo_goes_into_one_file(photo, workplace):
     [
         ({"save": "map,maps"}, "--save 'maps' is unknown; give one or more of map,overlay,cutout,side-by-side"),
         ({"size": "big"}, "--size 'big'"),
-        ({"size": "0"}, "--size '0'"),
+        ({"size": "0"}, "size is 0: give"),
+        ({"size": "5000"}, "size is 5000: give a number of pixels up to 4096, such as 320, or native"),
+        ({"size": "9" * 5000}, "--size '9+': give a number of pixels up to 4096"),
         ({"task": "cod"}, "--task 'cod' is unknown; it is one of dbd, sod"),
         ({"task": "dbd", "weights": "u2netp-sod"}, "--task and --weights contradict"),
     ],

@@ -1,11 +1,12 @@
 """``afiu predict``: maps and other pictures of photos."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from afiu_jax.console import open_console, progress
 from afiu_jax.errors import UserError
-from afiu_jax.inference import Predictor, Size
+from afiu_jax.inference import LARGEST_SIZE, Predictor, Size
 from afiu_jax.memory import keep_freed_memory
 from afiu_jax.own_pictures import require_ours
 from afiu_jax.own_pictures import save as save_picture
@@ -16,6 +17,8 @@ from input_pipeline.pictures import EXTENSIONS
 from input_pipeline.records import DataError, Record
 
 _BATCH = 8
+
+_LONGEST_NAME = 255  # bytes that file systems allow
 
 
 def predict(
@@ -57,12 +60,14 @@ def predict(
         raise UserError(f"{predictor.name} marks what is {predictor.positive}: --task and --weights contradict")
     failures: list[str] = []
     console, errors = open_console(), open_console(stderr=True)
-    for record, found in predictor.maps(_readable(source, failures)):
-        for view in views:
-            picture = render(view, record["image"], found, predictor.positive)
-            save_picture(picture, targets[record["id"], view], predictor.about)
-    for line in failures:
-        errors.print(f"error: {line}", style="red")
+    try:
+        for record, found in predictor.maps(_readable(source, failures)):
+            for view in views:
+                picture = render(view, record["image"], found, predictor.positive)
+                save_picture(picture, targets[record["id"], view], predictor.about)
+    finally:
+        for line in failures:
+            errors.print(f"error: {line}", style="red")
     done = len(source) - len(failures)
     if not done:
         raise UserError(f"none of {len(source)} photos could be read: nothing was written")
@@ -88,8 +93,8 @@ def _task(task: str | None) -> str | None:
 def _size(size: str | None) -> Size | None:
     if size is None or size == "native":
         return size
-    if not size.isdecimal() or int(size) < 1:
-        raise UserError(f"--size {size!r}: give a number of pixels, such as 320, or native")
+    if not size.isdecimal() or not 1 <= len(size) <= len(str(LARGEST_SIZE)):
+        raise UserError(f"--size {size!r}: give a number of pixels up to {LARGEST_SIZE}, such as 320, or native")
     return int(size)
 
 
@@ -112,6 +117,10 @@ def _targets(out: Path, source: Photos, views: Sequence[View]) -> dict[tuple[str
     for (stem, _), path in targets.items():
         if path.resolve() in inputs:
             raise UserError(f"{path} would replace a photo: name another folder with -o")
+        if len(os.fsencode(path.name)) > _LONGEST_NAME:
+            raise UserError(
+                f"a picture of {stem} would have a name of more than {_LONGEST_NAME} bytes: rename the photo"
+            )
         if path in taken:
             raise UserError(f"{taken[path]} and {stem} would both give {path}: predict one into another folder")
         taken[path] = stem

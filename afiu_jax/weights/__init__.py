@@ -22,8 +22,8 @@ def shipped() -> list[str]:
 
 
 def is_shipped(source: str | Path) -> bool:
-    """Whether ``load_weights`` would take this for a name: a folder of that name, if there is one, comes first."""
-    return str(source) in shipped() and not Path(source).exists()
+    """Whether ``load_weights`` would take this for a name: a run of that name, if there is one, comes first."""
+    return str(source) in shipped() and not (Path(source) / "checkpoints").exists()
 
 
 def load_weights(source: str | Path) -> SavedModel:
