@@ -27,7 +27,8 @@ THEME = gr.themes.Default(
 TITLE = "Which pixels of a photo are out of focus?"
 
 _NAMES: dict[View, str] = {"map": "map", "overlay": "overlay", "cutout": "cut-out"}
-_HOUR = 3600  # seconds
+HOUR = 3600
+"""Seconds after which photos and maps are deleted."""
 
 
 class Limits(NamedTuple):
@@ -60,7 +61,7 @@ def build(networks: Mapping[str, Predictor], chosen: str, limits: Limits) -> gr.
         words = f"<h2>{escape(result.headline)}</h2><p>{escape(result.details)}</p>"
         return _shown(f'<div role="status">{words}</div>', result)
 
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(_HOUR // 6, _HOUR)) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(HOUR // 6, HOUR)) as page:
         _html(
             f"<h1>{TITLE}</h1><p>Drop a photo, and a network marks them. "
             "Nothing leaves the computer that serves this page.</p>",

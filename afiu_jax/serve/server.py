@@ -1,10 +1,12 @@
-"""``afiu serve``: the page on a port, until Ctrl-C."""
+"""``afiu serve``: the page on a port, until Ctrl-C or until its terminal is closed."""
 
 import os
 import socket
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 
 from afiu_jax.console import open_console
 from afiu_jax.errors import UserError
@@ -13,7 +15,7 @@ from afiu_jax.weights import DEFAULTS, shipped
 
 
 def serve(host: str, port: int, weights: str | None, *, max_megabytes: int, max_megapixels: int) -> None:
-    """Serves the page until Ctrl-C or SIGTERM.
+    """Serves the page until Ctrl-C, SIGTERM or SIGHUP, and leaves nothing of what was sent to it behind.
 
     Args:
         host: address to listen on; 127.0.0.1 is reached from this computer only.
@@ -36,7 +38,7 @@ def serve(host: str, port: int, weights: str | None, *, max_megabytes: int, max_
 
             networks = {name: load(name) for name in dict.fromkeys([chosen, *shipped()])}
             _set_environment(folder)
-            from afiu_jax.serve.page import CSS, THEME, Limits, build
+            from afiu_jax.serve.page import CSS, HOUR, THEME, Limits, build
 
             page = build(networks, chosen, Limits(max_megabytes, max_megapixels))
         with StopRequest() as stop:
@@ -54,9 +56,25 @@ def serve(host: str, port: int, weights: str | None, *, max_megabytes: int, max_
                 enable_monitoring=False,
             )
             console.print(f"http://{host}:{port} maps photos with {chosen}; Ctrl-C stops it")
+            swept = time.monotonic()
             while stop.signal is None:
                 time.sleep(0.1)
+                if time.monotonic() > swept + 60:
+                    remove_old(Path(folder), HOUR)
+                    swept = time.monotonic()
         page.close(verbose=False)
+
+
+def remove_old(folder: Path, age: int) -> None:
+    """Removes files below a folder that nothing has written to for so many seconds.
+
+    Gradio removes what it was sent and what it shows, but for photos whose sending broke off.
+    """
+    before = time.time() - age
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # gradio was first
+            if path.is_file() and path.stat().st_mtime < before:
+                path.unlink()
 
 
 def _set_environment(folder: str) -> None:

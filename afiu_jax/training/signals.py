@@ -1,6 +1,8 @@
 """Stopping a run from outside without losing anything."""
 
+import os
 import signal
+import stat
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import TypeVar
@@ -10,12 +12,19 @@ import jax
 T = TypeVar("T")
 
 
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP else []))
+
+
 class Stopped(Exception):  # noqa: N818 - no error
     """A signal came while something was going on that need not be finished."""
 
 
 class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a flag while it is open; a second one ends the program as usual.
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a flag while it is open; a second one ends the program as usual.
+
+    SIGHUP is what the closing of a terminal sends, more than once, and is left alone where it is ignored (``nohup``).
 
     Attributes:
         signal: the signal that came, or None.
@@ -26,8 +35,9 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._remember)
+        for number in _SIGNALS:
+            if number is not _HANGUP or signal.getsignal(number) != signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -47,7 +57,20 @@ class StopRequest:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         self._restore()
+        if number == _HANGUP:
+            del self._previous[number]
+            signal.signal(number, signal.SIG_IGN)
+            _leave_terminal()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """Lets what is printed go nowhere, where it went to a terminal that is gone: writing there would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        if stat.S_ISCHR(os.fstat(stream).st_mode):
+            os.dup2(nowhere, stream)
+    os.close(nowhere)
