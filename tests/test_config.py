@@ -1,10 +1,14 @@
 """The schema, the shipped configurations, and what is refused."""
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 
 from afiu_jax.errors import UserError
 from afiu_jax.networks import network_options
-from afiu_jax.training.config import base_config, differences, load_config, resolve
+from afiu_jax.training.config import base_config, dataset, differences, load_config, resolve
+from afiu_jax.training.ranges import check_option
 
 
 def test_defaults_are_the_papers():
@@ -93,6 +97,23 @@ def test_options_follow_the_network_and_the_preset():
     assert options["dtype"] == "float32"
 
 
+def test_paths_may_be_paths():
+    config = load_config("sod", "demo")
+    config.data.train = dataset("folder", path=Path("data") / "mine")
+    assert resolve(config)["data"]["train"]["path"] == "data/mine"
+
+
+@pytest.mark.parametrize(
+    ("default", "value", "is_one"),
+    [(None, 0.5, True), (None, "vgg", True), (None, [1], False), (((8, 1), (16, 2)), [[4, 1], [4, 2]], True)],
+)
+def test_options_of_own_networks(default, value, is_one):
+    with nullcontext() if is_one else pytest.raises(UserError, match="it must be like its default"):
+        check_option("model.options.own", value, default)
+    with pytest.raises(UserError, match=r"model\.options\.own is a dictionary by default"):
+        check_option("model.options.own", {"a": 1}, {"a": 2})
+
+
 @pytest.mark.parametrize("milestones", [(0,), (-1,), (2, 2), (3, 2), ("a",)])
 def test_milestones_are_epochs_one_after_the_other(milestones):
     config = load_config("sod", "demo")
@@ -103,10 +124,12 @@ def test_milestones_are_epochs_one_after_the_other(milestones):
     assert resolve(config)["train"]["milestones"] == [1, 2.5]
 
 
-def test_seeds_are_numbers_that_numpy_takes():
+def test_seeds_are_numbers_that_jax_tells_apart():
     config = load_config("sod", "demo")
-    config.seed = 2**63
-    with pytest.raises(UserError, match=r"it must be less than 2\*\*63"):
+    config.seed = 2**32 - 1
+    assert resolve(config)["seed"] == 2**32 - 1
+    config.seed = 2**32  # whose key is that of 0
+    with pytest.raises(UserError, match=r"it must be less than 2\*\*32"):
         resolve(config)
 
 

@@ -107,6 +107,11 @@ def test_methods_without_a_common_image_have_scores_and_no_grid(folders, tmp_pat
     page.rename(tmp_path / "elsewhere.html")
     with pytest.raises(UserError, match=r"scores\.\w+ is there already, without a report of afiu"):
         write_report(tmp_path / "out", maps, folders / "masks", None, [])
+    (tmp_path / "mine" / "figures").mkdir(parents=True)
+    (tmp_path / "mine" / "figures" / "pr.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"pr\.png is there already, without a report of afiu"):
+        write_report(tmp_path / "mine", maps, folders / "masks", None, [])
+    assert (tmp_path / "mine" / "figures" / "pr.png").read_bytes() == b"mine"
 
 
 def test_runs_are_scored_on_one_data_set_whatever_their_seeds(pocket, pocket_run, tmp_path):
@@ -157,6 +162,7 @@ def test_report_refuses_in_one_line(folders, tmp_path):
         (("--predictions", good, "--masks", masks, "--split", "test"), "--split can only go with --run, without"),
         (("--run", tmp_path, "--invert-masks"), "--invert-masks can only go with --predictions"),
         (("--run", tmp_path, "--white", "blur"), "--white can only go with --data"),
+        (("--run", tmp_path, "--data", "scenes", "--images-dir", "i"), "--images-dir can only go with --data folder"),
         (("--run", "u2netp-sod"), "no run in u2netp-sod"),
     ):
         assert message in refusal(*AFIU, *flags, "-o", tmp_path / "out"), flags

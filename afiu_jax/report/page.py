@@ -132,13 +132,14 @@ def own_page(out: Path) -> Path:
     """The page of a report in this folder, which may be there already.
 
     Raises:
-        UserError: a page that is no report stands there, or scores without a page.
+        UserError: a page that is no report stands there, or scores or figures without a page.
     """
     page = out / "index.html"
     if page.exists() and f'content="{GENERATOR}"' not in page.read_text(encoding="utf-8", errors="replace"):
         raise UserError(f"{page} is not a report of afiu: name another folder")
-    tables = [out / f"scores.{ending}" for ending in FORMATS]
-    if not page.exists() and (others := [table for table in tables if table.exists()]):
+    files = [out / f"scores.{ending}" for ending in FORMATS]
+    files += sorted(path for path in (out / "figures").glob("*") if path.suffix in (".png", ".svg"))
+    if not page.exists() and (others := [file for file in files if file.exists()]):
         raise UserError(f"{others[0]} is there already, without a report of afiu: move it, or name another folder")
     return page
 

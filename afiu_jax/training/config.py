@@ -7,6 +7,7 @@ plain data: it is written to the work directory and into every checkpoint.
 
 import difflib
 import importlib.util
+import os
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -245,7 +246,9 @@ def _flatten(tree: dict, prefix: str = ""):
 
 
 def _plain(tree):
-    """Tuples as lists, so that what JSON gives back compares equal."""
+    """Tuples as lists and paths as strings, so that what JSON gives back compares equal."""
+    if isinstance(tree, os.PathLike):
+        return os.fspath(tree)
     if isinstance(tree, dict):
         return {key: _plain(value) for key, value in tree.items()}
     return [_plain(value) for value in tree] if isinstance(tree, (list, tuple)) else tree

@@ -9,7 +9,7 @@ from afiu_jax.errors import UserError
 
 
 def check_option(key: str, value: object, default: object) -> None:
-    """Refuses a network's option of another kind than its default; what is None by default is a number if given.
+    """Refuses a network's option of another kind than its default; what is None by default is any single value.
 
     Args:
         key: of the option, for the message.
@@ -17,9 +17,13 @@ def check_option(key: str, value: object, default: object) -> None:
         default: the network's.
 
     Raises:
-        UserError: another kind.
+        UserError: another kind, or a dictionary, which is no option.
     """
-    kinds = {tuple: (tuple, list), type(None): (int, type(None)), float: (float, int)}.get(type(default), type(default))
+    if isinstance(default, Mapping):
+        raise UserError(f"{key} is a dictionary by default: give the network an option for each of its values")
+    if default is None and isinstance(value, (int, float, str, type(None))):
+        return
+    kinds = {tuple: (tuple, list), float: (float, int)}.get(type(default), type(default))
     if isinstance(default, tuple) and isinstance(value, (tuple, list)) and len(value) != len(default):
         raise UserError(f"{key} is {value!r}; it must be {len(default)} values like its default, {default!r}")
     if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
@@ -61,8 +65,8 @@ def check_values(flat: Mapping[str, Any]) -> None:
     ):
         if not 0 <= flat[key] < math.inf:
             raise UserError(f"{key} is {flat[key]}; it must be a number that is not negative")
-    if flat["seed"] >= 2**63:
-        raise UserError(f"seed is {flat['seed']}; it must be less than 2**63")
+    if flat["seed"] >= 2**32:  # of which JAX keeps the rest
+        raise UserError(f"seed is {flat['seed']}; it must be less than 2**32")
     milestones = flat["train.milestones"]
     numbers = all(isinstance(epoch, int | float) and epoch > 0 for epoch in milestones)
     if not numbers or any(epoch >= following for epoch, following in pairwise(milestones)):

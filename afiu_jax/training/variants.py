@@ -41,8 +41,8 @@ def zoo(network: str, variant: str, *, image_size: int, data: Mapping, train: Ma
     Args:
         network: a key of ``NETWORKS``.
         variant: nothing: the network's own SOD recipe on DUTS; ``dbd``: the paper's transfer recipe on the 604 photos
-            of CUHK, at the network's size; ``small``, ``demo``, ``demo-dbd``: the variants of ``configs/sod.py`` and
-            ``configs/dbd.py`` with the network's small preset.
+            of CUHK, which is AFIU's (section 3.3), at the network's size; ``small``, ``demo``, ``demo-dbd``: the
+            variants of ``configs/sod.py`` and ``configs/dbd.py`` with the network's small preset.
         image_size: of the published network, in pixels.
         data: what its recipe changes in ``data``.
         train: what its recipe changes in ``train``.

@@ -9,7 +9,11 @@ published SOD weights: import them (docs/weights.md) and say ``--config.networks
 without weights is left out, and ``--config.networks.u2net.starts="('scratch','sod')"`` pre-trains one here instead.
 ``--config.networks.afiu.backbone_weights=resnet50.safetensors`` adds the start from ImageNet.
 Time: not run at this size. Data: ``afiu data prepare duts``, ``cuhk_defocus`` and ``dut_defocus``.
-Departures: three seeds, all of them reported, where the paper selects the best result.
+Departures: three seeds, all of them reported, where the paper selects the best result. The other networks are
+fine-tuned with AFIU's recipe (section 3.3) at their own size and with their own loss; the paper says of them that they
+"kept their training strategies on SOD dataset", which ``--config.networks.sun.dbd.train.learning_rate=5e-5`` and the
+like do, with what the network's file in configs/zoo says. Scratch has the 200 epochs of the other starts, so that steps
+can be compared; the paper counts over 400 until it converges (section 4.3.3).
 
 Variants
     ``:small``  what two CPU cores do in three to four hours, on composited bokeh and eight real photos.

@@ -7,7 +7,8 @@ Recipe (its basnet_train.py): 256 px cropped to 224 at random, image divided by 
 similarity and overlap of eight outputs, Adam 1e-3, batch 8, ResNet-34 of ImageNet.
 
 Departures: the training set is not doubled by a mirrored copy on disk: a horizontal flip does it. The script runs
-until it is stopped; 400,000 steps are our choice.
+until it is stopped; 400,000 steps are our choice. Masks are resized bilinearly, then 0 or 1; the original takes the
+nearest pixels' values, grey ones too.
 
 FILE has ImageNet's weights, see docs/weights.md; without it the backbone begins at random.
 

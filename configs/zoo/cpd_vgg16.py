@@ -26,7 +26,7 @@ def get_config(variant: str = ""):
         train={
             "learning_rate": 1e-4,
             "schedule": "step",
-            "milestones": (50,),
+            "milestones": (49,),
             "clip_value": 0.5,
             "batch_size": 10,
             "num_epochs": 99,

@@ -8,7 +8,7 @@ CEL, SGD 1e-3 with momentum 0.9, decay 5e-4, a learning rate that falls as (1 - 
 VGG-16 with normalisation.
 
 Departures: no normalisation is decayed; the original decays those whose name lacks "bn" (in its shortcuts and
-fusions).
+fusions). Masks are resized bilinearly, then 0 or 1; the original takes the nearest pixels' values.
 
 FILE has ImageNet's weights, see docs/weights.md; without it the backbone begins at random.
 
