@@ -103,6 +103,11 @@ def test_schedules_change_once_an_epoch():
     assert learning_rate(config_of("u2net"), 10) == 1e-3
 
 
+def test_schedules_keep_their_shares_of_a_run_on_defocus_photos():
+    for network, milestones in (("sun", [160, 180]), ("cpd_res50", [99]), ("u2net", [])):
+        assert resolve(load_config(f"zoo/{network}", "own-dbd"))["train"]["milestones"] == milestones
+
+
 def test_sgd_with_momentum_decays_kernels_only():
     """Two steps as PyTorch's SGD takes them: v = 0.9 v + g + 5e-4 w; w -= lr v."""
     optimizer = create_optimizer(config_of("minet_res50", schedule="constant"))
@@ -157,7 +162,7 @@ def test_bgr_images_are_raw():
 
 @pytest.mark.parametrize("network", ZOO)
 def test_every_configuration_resolves_at_a_legal_size(network):
-    for variant in ("", "dbd", "small", "demo", "demo-dbd"):
+    for variant in ("", "dbd", "own-dbd", "small", "demo", "demo-dbd"):
         config = resolve(load_config(f"zoo/{network}", variant))
         assert config["model"]["name"] == network
         assert config["loss"]["name"] == DEFAULT_LOSS[network]
@@ -169,14 +174,18 @@ def test_every_configuration_resolves_at_a_legal_size(network):
         if variant == "dbd":  # the paper's
             train = config["train"]
             assert (train["learning_rate"], train["num_epochs"], train["optimizer"]) == (1e-5, 200, "adam")
+        if variant == "own-dbd":
+            length = {"num_epochs": 200, "num_steps": 0, "milestones": config["train"]["milestones"]}
+            assert config["train"] == {**config_of(network)["train"], **length}
+            assert config["data"]["train"]["name"] == "cuhk_defocus"
     with pytest.raises(UserError, match="no variant 'huge'"):
         load_config(f"zoo/{network}", "huge")
 
 
 def test_cpd_on_vgg16_begins_as_published_only_in_its_own_recipe():
-    variants = ("", "dbd", "small", "demo")
+    variants = ("", "dbd", "own-dbd", "small", "demo")
     narrow = [resolve(load_config("zoo/cpd_vgg16", v))["model"]["options"]["narrow_init"] for v in variants]
-    assert narrow == [True, True, False, False]
+    assert narrow == [True, True, True, False, False]
 
 
 def test_wrong_values_are_refused(tmp_path):

@@ -251,7 +251,7 @@ def test_nothing_yet_is_reported_as_such(tmp_path):
 
 def test_the_shipped_studies(tmp_path):
     """Every variant resolves; the paper's has all networks of Table 2, the small one what it promises."""
-    for variant, cells in (("", 18 + 27), ("small", 6 + 8 + 3), ("demo", 6)):
+    for variant, cells in (("", 18 + 27), ("own-recipes", 18 + 27), ("small", 6 + 8 + 3), ("demo", 6)):
         grid = make_grid(read_study(load_config("studies/table2", variant)), tmp_path)
         assert len(grid.cells) == cells, variant
     small = load_config("studies/table2", "small")

@@ -7,7 +7,14 @@ from ml_collections import ConfigDict
 from afiu_jax.networks import NETWORKS
 from afiu_jax.training.config import dataset, load_config, unknown_variant
 
-_ZOO = {"": "sod", "small": "sod:small", "demo": "sod:demo", "dbd": "dbd", "demo-dbd": "dbd:demo"}
+_ZOO = {
+    "": "sod",
+    "small": "sod:small",
+    "demo": "sod:demo",
+    "dbd": "dbd",
+    "own-dbd": "dbd",
+    "demo-dbd": "dbd:demo",
+}
 
 
 def shrink(config: ConfigDict) -> None:
@@ -41,8 +48,9 @@ def zoo(network: str, variant: str, *, image_size: int, data: Mapping, train: Ma
     Args:
         network: a key of ``NETWORKS``.
         variant: nothing: the network's own SOD recipe on DUTS; ``dbd``: the paper's transfer recipe on the 604 photos
-            of CUHK, which is AFIU's (section 3.3), at the network's size; ``small``, ``demo``, ``demo-dbd``: the
-            variants of ``configs/sod.py`` and ``configs/dbd.py`` with the network's small preset.
+            of CUHK, which is AFIU's (section 3.3), at the network's size; ``own-dbd``: the network's own recipe there,
+            for as many epochs, its learning rate changed at the same shares of the run; ``small``, ``demo``,
+            ``demo-dbd``: the variants of ``configs/sod.py`` and ``configs/dbd.py`` with the network's small preset.
         image_size: of the published network, in pixels.
         data: what its recipe changes in ``data``.
         train: what its recipe changes in ``train``.
@@ -54,11 +62,15 @@ def zoo(network: str, variant: str, *, image_size: int, data: Mapping, train: Ma
         raise unknown_variant(variant, [name for name in _ZOO if name])
     config = load_config(*_ZOO[variant].split(":"))
     config.model.name = network
-    if variant in ("", "dbd"):
+    if variant in ("", "dbd", "own-dbd"):
         config.data.image_size = image_size
     else:
         config.data.image_size = NETWORKS[network].sizes.nearest(config.data.image_size)[1]
-    if not variant:
+    if variant in ("", "own-dbd"):
+        epochs = config.train.num_epochs
         config.data.update(data)
         config.train.update(train)
+        if variant:
+            milestones = tuple(round(epoch * epochs / config.train.num_epochs) for epoch in config.train.milestones)
+            config.train.update(num_epochs=epochs, num_steps=0, milestones=milestones)
     return config

@@ -11,7 +11,7 @@ epoch from then on. Masks are 0 or 1 after resizing, not grey.
 
 FILE has ImageNet's weights, see docs/weights.md; without it the backbone begins at random.
 
-Variants: ``:dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
+Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
 """
 
 from afiu_jax.training.variants import zoo
@@ -32,6 +32,6 @@ def get_config(variant: str = ""):
             "num_epochs": 99,
         },
     )
-    if variant in ("", "dbd"):
+    if variant in ("", "dbd", "own-dbd"):
         config.model.options.narrow_init = True
     return config
