@@ -1,5 +1,6 @@
 """The schema, the shipped configurations, and what is refused."""
 
+import re
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from afiu_jax.errors import UserError
 from afiu_jax.networks import network_options
 from afiu_jax.training.config import base_config, dataset, differences, load_config, resolve
+from afiu_jax.training.flags import read_config
 from afiu_jax.training.ranges import check_option
 
 
@@ -95,6 +97,27 @@ def test_options_follow_the_network_and_the_preset():
     options = resolve(config)["model"]["options"]
     assert (options["channels"], options["width"], options["sim_low"]) == (24, 16, 8)
     assert options["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("trian.batch_size=4", "'trian' Did you mean \"train\""),
+        ("seed.x=4", "seed.x"),
+        ("train.milestones[0]=3", "tuple index out of range"),
+        ("train.milestones.0=3", "train.milestones.0"),
+        ("model.options.a.b=1", "'a'"),
+    ],
+)
+def test_flags_that_lead_nowhere_are_one_line(flag, message):
+    with pytest.raises(UserError, match="--config.… names no configuration key: .*" + re.escape(message)):
+        read_config(["--config=configs/sod.py:demo", f"--config.{flag}"])
+
+
+def test_what_fails_in_a_configuration_file_is_shown_where_it_fails(tmp_path):
+    (tmp_path / "own.py").write_text("def get_config():\n    return {}['mistake']\n")
+    with pytest.raises(KeyError, match="mistake"):
+        read_config([f"--config={tmp_path}/own.py", "--config.seed=3"])
 
 
 def test_paths_may_be_paths():

@@ -1,6 +1,7 @@
 """Configuration files on a command line: ``--config FILE[:VARIANT]``, and ``--config.a.b=value`` to change them."""
 
 import re
+import traceback
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +50,10 @@ def parse(argv: Sequence[str], values: flags.FlagValues, config: flags.FlagHolde
         return rest
     except (flags.Error, OSError, UserError) as error:
         raise _cause(error, argv) from None
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        if not _is_of_a_key(error):
+            raise
+        raise UserError(f"--config.… names no configuration key: {' '.join(str(error.args[0]).split())}") from None
 
 
 def read_config(arguments: Sequence[str]) -> ConfigDict:
@@ -71,6 +76,11 @@ def default_workdir(config_file: str) -> str:
     # A file in a sub-folder of configs/ keeps the sub-folder, so that names stay apart.
     name = name.rpartition("configs/")[2] if "configs/" in name else Path(name).name
     return f"runs/{name}-{variant}" if variant else f"runs/{name}"
+
+
+def _is_of_a_key(error: BaseException) -> bool:
+    """Whether ``--config.a.b=value`` led nowhere, and not the configuration file itself failed."""
+    return any(Path(frame.filename).name == "config_path.py" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _cause(error: BaseException, argv: Sequence[str]) -> UserError:
