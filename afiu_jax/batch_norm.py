@@ -41,7 +41,8 @@ class BatchNorm(nnx.BatchNorm):
     def __init__(self, features: int, *, bias_value: float = 0.0, frozen: bool = False, **options):
         super().__init__(features, bias_init=Constant(bias_value), **options)
         for variable, value in ((self.scale, 1.0), (self.bias, bias_value), (self.mean, 0.0), (self.var, 1.0)):
-            declare(variable, Constant(value))
+            if variable is not None:
+                declare(variable, Constant(value))
         self.frozen = frozen
         self.groups = 1
         self.folded = False

@@ -1,5 +1,6 @@
 """Maps of photos from a trained network: ``load("u2netp-dbd").predict("photo.jpg")``."""
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -116,7 +117,7 @@ class Predictor:
         name, options = saved.config["model"]["name"], saved.config["model"]["options"]
         model = abstract_model(name, **options)
         self.sizes = model.sizes
-        self.size: Size = _checked_size(saved.config["data"]["image_size"] if size is None else size)
+        self.size: Size = saved.config["data"]["image_size"] if size is None else _checked_size(size)
         if self.size != "native":
             _require(self.sizes, self.size, name)
         self._shrink_first = shrink_first and not saved.config["data"]["antialias"]
@@ -197,9 +198,10 @@ class Predictor:
 def _checked_size(size: object) -> Size:
     if size == "native":
         return size
-    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST_SIZE:
+    side = operator.index(size) if hasattr(size, "__index__") and not isinstance(size, bool) else 0
+    if not 1 <= side <= LARGEST_SIZE:
         raise UserError(f"size is {size!r}: give a number of pixels up to {LARGEST_SIZE}, such as 320, or native")
-    return size
+    return side
 
 
 def _require(sizes, side: int, name: str) -> None:

@@ -136,7 +136,7 @@ def plan(build: Callable[[Streams], nnx.Module]) -> Plan:
         UserError: an attribute of it is an array and no variable, which would be lost in what is saved.
     """
     order: list[str] = []
-    written: list[nnx.Variable] = []
+    untouched: list[bool] = []
 
     def construct(streams: Callable[[], Streams]) -> nnx.Module:
         token = _declared.set(known := [])
@@ -145,7 +145,9 @@ def plan(build: Callable[[Streams], nnx.Module]) -> Plan:
         finally:
             _declared.reset(token)
         order[:] = vars(module)
-        written[:] = [variable for variable, value in known if variable.get_raw_value() is not value]
+        values = {id(variable): value for variable, value in known}
+        parts = (part for _, part in nnx.iter_graph(module) if isinstance(part, nnx.Variable))
+        untouched[:] = [values.get(id(part)) is part.get_raw_value() for part in parts]
         return module
 
     try:
@@ -157,8 +159,7 @@ def plan(build: Callable[[Streams], nnx.Module]) -> Plan:
             f"the network's {arrays[0]} is an array: make it in __call__, or make it an nnx.BatchStat, if it is to "
             "stay as it is, or an nnx.Param"
         )
-    drawn = all("initializer" in variable.get_metadata() for _, variable in nnx.to_flat_state(state))
-    return Plan(graph, state, tuple(order), drawn and not written)
+    return Plan(graph, state, tuple(order), all(untouched))
 
 
 def _arrays(graph: nnx.GraphDef, state: nnx.State) -> list[str]:

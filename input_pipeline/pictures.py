@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Of the files that are read as pictures, lower case. Of two files of one photo, the first of these is the photo."""
@@ -67,7 +67,7 @@ def require_upright(picture: Image.Image) -> None:
     Raises:
         ValueError: a TIFF that is to be turned, which Pillow does by itself.
     """
-    if picture.format == "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+    if picture.format == "TIFF" and picture.getexif().get(ExifTags.Base.Orientation) in range(2, 9):
         raise ValueError("it is a TIFF that is to be turned before it is seen; save it upright")
 
 
@@ -93,8 +93,6 @@ def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not refused
         with Image.open(path) as picture:
-            # Pillow maps files that it knows the name of, and would take a turned TIFF's rows for its columns.
-            picture.filename = ""
             return photo_pixels(picture)
 
 
@@ -104,6 +102,7 @@ def photo_pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     White is the least of 1 (for floating-point values), 255 and 65535 that no value of such a picture exceeds, else its
     largest value: what they range over is not said in files of 32 bits.
     """
+    _decode(picture)
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("I", "F"):
         values = np.nan_to_num(np.asarray(picture, np.float32))
@@ -112,3 +111,16 @@ def photo_pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
             peak = max(peak, 255.0)
         picture = Image.fromarray(np.rint(values.clip(0) / np.float32(peak) * 255).astype(np.uint8))
     return pixels(over_white(picture), "RGB")
+
+
+def _decode(picture: Image.Image) -> None:
+    """Reads the pixels of a file that was opened.
+
+    Pillow maps files of which it knows the name into memory, and takes a turned TIFF's rows for its columns there.
+    """
+    if isinstance(picture, ImageFile.ImageFile):
+        name, picture.filename = picture.filename, ""
+        try:
+            picture.load()
+        finally:
+            picture.filename = name

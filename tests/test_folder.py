@@ -264,11 +264,14 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path, extension, mode):
 def test_a_tiff_that_pillow_would_turn_is_refused(tmp_path, folder):
     write_pair(tmp_path, "a")
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 3
+    exif[ExifTags.Base.Orientation] = 0  # none that there is
     (file,) = (tmp_path / folder).iterdir()
     with Image.open(file) as picture:
         picture.load()
     file.unlink()
+    picture.save(tmp_path / folder / "a.tif", exif=exif)
+    assert len(Folder(tmp_path)) == 1
+    exif[ExifTags.Base.Orientation] = 3
     picture.save(tmp_path / folder / "a.tif", exif=exif)
     with pytest.raises(DataError, match=r"a\.tif: it is a TIFF that is to be turned .*; save it upright"):
         Folder(tmp_path)

@@ -168,7 +168,6 @@ def test_the_file_of_another_network_is_refused(tmp_path, monkeypatch):
         load_torch_checkpoint(small, FILE)
 
 
-@needs_file
 def test_a_program_of_ours_is_refused(tmp_path):
     """It gives maps, perhaps turned over, of images of its own preparation; as published weights it would lose that."""
     pytest.importorskip("jax2onnx")
@@ -177,6 +176,7 @@ def test_a_program_of_ours_is_refused(tmp_path):
         load_torch_checkpoint(create_model("u2netp"), path)
 
 
+@needs_file
 def test_a_graph_of_equal_shapes_and_other_wiring_is_refused(tmp_path):
     """stage1's second and third encoding units, 16 channels to 16, with each other's inputs."""
     proto = onnx.load(FILE)

@@ -124,21 +124,31 @@ class Written(nnx.Module):
         if place == "scale":
             self.norm.scale[...] = jnp.zeros(4)
         if place == "bias":
-            self.head.bias.value = jnp.full(1, -4.0)
+            self.head.bias.set_value(jnp.full(1, -4.0))
         if place == "kernel":
             self.head.kernel = nnx.Param(jnp.zeros((1, 1, 4, 1)))
+        if place == "copied":
+            self.head.kernel = self.head.kernel.replace(jnp.zeros((1, 1, 4, 1)))
+        if place == "twin":
+            self.twin = nnx.clone(self.head)
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [("norm.scale", 0.0), ("head.bias", -4.0), ("head.kernel", 0.0), ("nothing", None)]
+    ("place", "found"),
+    [
+        ("scale", lambda network: (network.norm.scale[...] == 0).all()),
+        ("bias", lambda network: (network.head.bias[...] == -4).all()),
+        ("kernel", lambda network: (network.head.kernel[...] == 0).all()),
+        ("copied", lambda network: (network.head.kernel[...] == 0).all()),
+        ("twin", lambda network: (network.twin.kernel[...] == network.head.kernel[...]).all()),
+        ("nothing", lambda network: (network.head.kernel[...] != 0).all()),
+    ],
 )
-def test_what_a_constructor_writes_into_layers_stays(monkeypatch, place, value):
+def test_what_a_constructor_writes_into_layers_stays(monkeypatch, place, found):
     monkeypatch.setitem(NETWORKS, "written", Written)
-    module, _, leaf = place.rpartition(".")
-    network = create_model("written", place=leaf)
-    assert _plan("written", place=leaf).declared == (place == "nothing")
-    if module:
-        assert (getattr(getattr(network, module), leaf)[...] == value).all()
+    network = create_model("written", place=place)
+    assert _plan("written", place=place).declared == (place == "nothing")
+    assert found(network)
     assert (network.conv.kernel[...] != 0).any()
 
 

@@ -129,6 +129,9 @@ def test_photos_are_turned_as_their_exif_data_say(orientation, file, photo, tmp_
         8: np.rot90(photo),
     }[orientation]  # fmt: skip
     np.testing.assert_array_equal(read_photo(tmp_path / file), seen)
+    with Image.open(tmp_path / file) as picture:
+        np.testing.assert_array_equal(photo_pixels(picture), seen)
+        assert picture.filename == str(tmp_path / file)
 
 
 def test_transparent_is_white(photo, predictor, tmp_path):

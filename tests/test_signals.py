@@ -19,6 +19,11 @@ from pathlib import Path
 from afiu_jax.training.signals import StopRequest
 
 os.login_tty(int(sys.argv[1]))
+if len(sys.argv) > 2:  # | tee log, which ends at the same time
+    os.dup2(int(sys.argv[2]), 1)
+elif os.environ["THROUGH"] == "nothing":
+    os.close(1), os.close(2)
+    sys.stdout = None
 with StopRequest() as stop:
     Path("ready").touch()
     deadline = time.monotonic() + 60
@@ -30,15 +35,19 @@ Path("report").write_text(stop.signal.name if stop.signal else "nothing came")
 """
 
 
-def test_a_closed_terminal_is_seen_once_and_printing_is_no_error(tmp_path):
+@pytest.mark.parametrize("through", ["terminal", "pipe", "nothing"])
+def test_a_closed_terminal_is_seen_once_and_printing_is_no_error(tmp_path, through):
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", IN_TERMINAL, str(theirs)]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, pass_fds=[theirs])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "THROUGH": through}
+    reading, writing = os.pipe()
+    command = [sys.executable, "-c", IN_TERMINAL, str(theirs), *([str(writing)] if through == "pipe" else [])]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, pass_fds=[theirs, writing])
     os.close(theirs)
+    os.close(writing)
     while not (tmp_path / "ready").exists():
         assert process.poll() is None
         time.sleep(0.01)
+    os.close(reading)
     os.close(ours)
     assert process.wait(timeout=90) == 0
     assert (tmp_path / "report").read_text() == "SIGHUP"

@@ -19,7 +19,7 @@ from afiu_jax.study.results import collect
 from afiu_jax.study.scheduler import Outcome, Scheduler, devices, is_done
 from afiu_jax.study.tables import paper_table
 from afiu_jax.training.checkpoint import has_checkpoints
-from afiu_jax.training.checks import has_moved, is_other_folder, other_data
+from afiu_jax.training.checks import has_moved, is_other_folder, warn_of_data
 from afiu_jax.training.config import differences
 from afiu_jax.training.loop import recorded_start
 from afiu_jax.workdir import sole_use
@@ -60,7 +60,7 @@ def run_study(
     console, folder = open_console(), at_home(folder).absolute()
     grid = make_grid(read_study(config), folder)
     selected = grid.select(only)
-    _check_folder(grid)
+    _check_folder(grid, console)
     if not report_only and (todo := [job for job in selected if not is_done(grid, job)]):
         outcome = _run(grid, todo, len(selected), console)
         if outcome.stopped_by:
@@ -87,8 +87,8 @@ def _run(grid: Grid, todo: Sequence[Job], selected: int, console: Console) -> Ou
         return Scheduler(grid, slots, console, hold.descriptor)(todo)
 
 
-def _check_folder(grid: Grid) -> None:
-    """Refuses a folder in which a cell was run with another configuration.
+def _check_folder(grid: Grid, console: Console) -> None:
+    """Refuses a folder in which a cell was run with another configuration, and tells where data has another path.
 
     Raises:
         UserError: as it says.
@@ -106,12 +106,12 @@ def _check_folder(grid: Grid) -> None:
         changed = differences(saved, job.config, MAY_CHANGE)
         if job.weights and begin != (start := recorded_start(job.weights)) and not has_moved(begin, start):
             changed.append(f"weights: {begin} -> {job.weights}")
-        # What a study generated lies in its folder, and may have been copied with it.
-        made = [str(data.path) for data in grid.data]
-        changed += [change for change in other_data(saved, job.config) if not change.endswith(tuple(made))]
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise UserError(f"{workdir} was run with another configuration ({'; '.join(changed[:3])}{more}): {hint}")
+        # What a study generated lies in its folder, and may have been copied with it.
+        made = [str(data.path) for data in grid.data]
+        warn_of_data(saved, job.config, console, made)
         for name, test in grid.tests_of(job).items():
             if scored_on(workdir, name) not in (None, identity(test.spec)):
                 raise UserError(
@@ -119,7 +119,10 @@ def _check_folder(grid: Grid) -> None:
                 )
             old, new = scored_in(workdir, name), test.spec.path
             if new not in made and is_other_folder(old, new):
-                raise UserError(f"{workdir} was scored on {name} in {old}, which is still there, not in {new}: {hint}")
+                raise UserError(
+                    f"{workdir} was scored on {name} in {old}, which is still there, not in {new}: if that is a copy, "
+                    "rename the old one; else give the new data a new name"
+                )
 
 
 def _check_data(grid: Grid, todo: Sequence[Job]) -> None:

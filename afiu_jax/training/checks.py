@@ -1,6 +1,8 @@
 """What is checked before a run begins: its network and sizes, the folder it goes to and the weights it starts from."""
 
 import json
+import os
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
@@ -194,27 +196,26 @@ def is_other_folder(old: str | None, new: str | None) -> bool:
     if not (old and new):
         return False
     before, now = at_home(old).resolve(), at_home(new).resolve()
-    return before != now and before.exists()
+    return before != now and os.access(before, os.F_OK)  # no error where one may not look
 
 
-def other_data(before: Resolved, now: Resolved) -> list[str]:
-    """Where training and validation read other folders than before, see above: ``data.train.path: old -> new``.
+def warn_of_data(before: Resolved, now: Resolved, console: Console, made: Collection[str] = ()) -> None:
+    """Tells that a run goes on with data of another folder, which is as it should be only for a copy.
 
     Args:
         before: the run's configuration.
         now: what is asked for.
+        console: where it is told.
+        made: folders that may be copies.
     """
-    paths = {part: [config["data"][part].get("path") for config in (before, now)] for part in ("train", "val")}
-    return [f"data.{part}.path: {old} -> {new}" for part, (old, new) in paths.items() if is_other_folder(old, new)]
-
-
-def warn_of_data(workdir: Path, config: Resolved, console: Console) -> None:
-    """Tells that a run goes on with data of another folder, which is as it should be only for a copy."""
-    for change in other_data(json.loads((workdir / "config.json").read_text(encoding="utf-8")), config):
-        console.print(
-            f"warning: {change}, and the old one is still there: what a run goes on with must be the same data",
-            style="yellow",
-        )
+    for part in ("train", "val"):
+        old, new = (config["data"][part].get("path") for config in (before, now))
+        if new not in made and is_other_folder(old, new):
+            console.print(
+                f"warning: data.{part}.path: {old} -> {new}, and the old one is still there: what a run goes on with "
+                "must be the same data",
+                style="yellow",
+            )
 
 
 def warn_of_start(old: Resolved, new: Resolved, console: Console) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import TypeVar
 
@@ -56,21 +57,26 @@ class StopRequest:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
-        self._restore()
         if number == _HANGUP:
-            del self._previous[number]
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, signal.SIG_IGN)  # from here on: the next is on its way
+            self._previous.pop(number, None)
             _leave_terminal()
+        self._restore()
 
     def _restore(self) -> None:
-        for number, handler in self._previous.items():
+        for number, handler in list(self._previous.items()):
             signal.signal(number, handler)
 
 
 def _leave_terminal() -> None:
-    """Lets what is printed go nowhere, where it went to a terminal that is gone: writing there would be an error."""
+    """Lets what is printed go nowhere, where it went to a terminal that is gone or, by a pipe, to what went with it.
+
+    Writing there would be an error, before anything is saved.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
-        if stat.S_ISCHR(os.fstat(stream).st_mode):
-            os.dup2(nowhere, stream)
+        with suppress(OSError):  # it was closed before
+            kind = os.fstat(stream).st_mode
+            if stat.S_ISCHR(kind) or stat.S_ISFIFO(kind):
+                os.dup2(nowhere, stream)
     os.close(nowhere)
