@@ -10,7 +10,7 @@ def program_folder() -> Path | None:
     """Where compiled programs are kept from now on, see ``enable_compilation_cache``; None if nowhere on a disk."""
     enable_compilation_cache()
     place = jax.config.jax_compilation_cache_dir
-    return None if "://" in place or not jax.config.jax_enable_compilation_cache else Path(place)
+    return None if not jax.config.jax_enable_compilation_cache or "://" in place else Path(place)
 
 
 def enable_compilation_cache() -> None:
@@ -19,7 +19,11 @@ def enable_compilation_cache() -> None:
     Small ones too: a run begins with a hundred of them.
     """
     if not jax.config.jax_compilation_cache_dir:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        try:
+            home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        except RuntimeError:  # a user without a home, as in containers
+            jax.config.update("jax_enable_compilation_cache", False)
+            return
         jax.config.update("jax_compilation_cache_dir", str(home / "afiu_jax" / "xla"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

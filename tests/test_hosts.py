@@ -13,19 +13,21 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_command, tiny_flags
 from jax._src.clusters import ClusterEnv
+from jax.experimental import multihost_utils
 from pocket import pocket_config, pocket_flags
 
 from afiu_jax.errors import UserError
 from afiu_jax.training.checkpoint import has_scores, load_model
-from afiu_jax.training.hosts import agreed_signal, join_hosts
+from afiu_jax.training.config import resolve
+from afiu_jax.training.hosts import agreed_signal, join_hosts, require_agreement
 from afiu_jax.training.logging import read_metrics
 from afiu_jax.training.loop import train_and_evaluate
 
 SHARED = {"train__batch_size": 4, "train__learning_rate": 1e-5, "train__statistics_batches": 2}
 
 
-def start_processes(workdir, *flags, config="configs/sod.py:demo", count=2, **overrides):
-    """So many processes of one run, without waiting for them."""
+def start_processes(workdir, *flags, config="configs/sod.py:demo", count=2, unlike=None, **overrides):
+    """So many processes of one run, some with a flag of their own, without waiting for them."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -37,7 +39,7 @@ def start_processes(workdir, *flags, config="configs/sod.py:demo", count=2, **ov
     ]
     return [
         subprocess.Popen(
-            [*command, f"--process={i}"],
+            [*command, f"--process={i}", *([unlike[i]] if i in (unlike or {}) else [])],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
             stdout=subprocess.PIPE,
@@ -126,6 +128,32 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
         assert process.returncode == 128 + signal.SIGTERM
     last = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert read_metrics(tmp_path)[-1]["step"] == last
+
+
+@pytest.mark.slow
+def test_processes_of_different_configurations_are_refused_by_all(pocket, tmp_path):
+    running = start_processes(
+        tmp_path / "run", config="tests/pocket.py", unlike={1: "--config.train.learning_rate=0.1"}
+    )
+    for process in running:
+        _, errors = process.communicate(timeout=200)
+        assert (process.returncode, errors.count("\n")) == (2, 1), errors
+        assert "the processes of this run have different configurations" in errors
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_only_paths_may_differ_between_processes(pocket, monkeypatch):
+    told = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda own: np.stack([own, (told or [own])[0]]))
+    config = resolve(pocket_config())
+    with monkeypatch.context() as first:
+        first.setattr(multihost_utils, "process_allgather", lambda own: told.append(own) or np.stack([own, own]))
+        require_agreement({**config, "records": 12, "init_from": "/here/sod"})
+    config["data"]["train"]["path"] = "/elsewhere"
+    require_agreement({**config, "records": 12, "init_from": "/there/sod"})
+    with pytest.raises(UserError, match="different configurations, or data of different lengths"):
+        require_agreement({**config, "records": 11, "init_from": "/here/sod"})
 
 
 def test_processes_that_cannot_be_joined_are_refused():

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import jax
 import pytest
-from conftest import run_command, tiny_config
+from conftest import ROOT, run_command, tiny_config
 from pocket import pocket_config, pocket_flags
 
 from afiu_jax.losses import LOSSES
 from afiu_jax.training import loop, traces
-from afiu_jax.training.config import resolve
+from afiu_jax.training.config import load_config, resolve
 from afiu_jax.training.logging import read_metrics
-from afiu_jax.training.traces import Traces
+from afiu_jax.training.traces import Traces, _own_files
 
 
 @pytest.fixture
@@ -128,6 +128,12 @@ def test_a_step_has_another_place_when_anything_it_was_traced_from_changes(tmp_p
         os.utime(package, (time, time))
         found.append(place(config))
     assert len({place.path for place in found}) == len(found)
+
+
+def test_configurations_that_others_are_made_of_count():
+    config = load_config("zoo/srm")
+    assert config.model.name == "srm"
+    assert ROOT / "configs" / "zoo" / "srm.py" in _own_files(Path("own.py"))
 
 
 def test_a_module_that_changed_after_it_may_have_been_read_has_every_step_traced(tmp_path, monkeypatch):

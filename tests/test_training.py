@@ -322,6 +322,11 @@ def test_predictor_maps_have_the_photos_size_and_score(sod_run):
     assert [picture["mae"] for picture in scored.pictures] == pytest.approx(errors, abs=1e-12)
 
 
+def test_lines_of_the_log_that_are_none_are_passed_over(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n5\n{"loss": 1}\n{"step": 2, "a": "\xff"}\n\xff\n{"step"')
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+
+
 def test_a_half_written_checkpoint_is_never_read(sod_run, tmp_path):
     """Neither one whose folder has its final name but not all items, nor one under Orbax's temporary name."""
     copy = tmp_path / "run"

@@ -8,6 +8,7 @@ plain data: it is written to the work directory and into every checkpoint.
 import difflib
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -209,6 +210,7 @@ def load_config(name: str, variant: str = "") -> ConfigDict:
         if (path := folder / f"{name}.py").is_file():
             spec = importlib.util.spec_from_file_location(f"afiu_config_{name.replace('/', '_')}", path)
             module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # its file is one that a step's trace depends on
             spec.loader.exec_module(module)
             return module.get_config(variant)
     raise UserError(f"no configuration {name!r} in configs/")

@@ -4,6 +4,8 @@ Every process runs the same program on its part of each batch. The first one tal
 written by all, so that the work directory must be one that all of them see.
 """
 
+import hashlib
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from afiu_jax.errors import UserError
+from afiu_jax.training.config import Resolved
 from afiu_jax.workdir import Hold, sole_use
 
 
@@ -65,6 +68,32 @@ def held_by_first(workdir: Path) -> Iterator[Hold | None]:
             yield hold
     else:
         yield None
+
+
+def require_agreement(config: Resolved) -> None:
+    """Refuses a run of several processes that were not all started with the same configuration and data.
+
+    They would train together all the same, as no configuration says. Paths may differ from machine to machine.
+
+    Raises:
+        UserError: they differ.
+    """
+    if jax.process_count() == 1:
+        return
+    told = hashlib.sha256(json.dumps(_without_paths(config), sort_keys=True).encode()).digest()
+    everyone = np.asarray(multihost_utils.process_allgather(np.frombuffer(told[:4], np.int32)))
+    if len(np.unique(everyone)) > 1:
+        raise UserError(
+            "the processes of this run have different configurations, or data of different lengths: start all with the "
+            "same flags, and the same data on every machine"
+        )
+
+
+def _without_paths(part: object) -> object:
+    if not isinstance(part, dict):
+        return part
+    paths = ("path", "init_from", "backbone_weights")
+    return {key: _without_paths(value) for key, value in part.items() if key not in paths}
 
 
 def agreed_signal(own: signal.Signals | None, step: int, every: int) -> signal.Signals | None:

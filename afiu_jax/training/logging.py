@@ -76,24 +76,28 @@ class SilentLog:
 
 
 def read_metrics(workdir: Path) -> list[dict]:
-    """The lines of a run's ``metrics.jsonl``; a last line that a crash left half-written is passed over."""
+    """The lines of a run's ``metrics.jsonl``; what a crash left half-written is passed over."""
     path = workdir / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return [line for text in lines if (line := _parse(text)) is not None]
 
 
 def write_json(path: Path, value: dict) -> None:
     """Writes a file that is either the old one or the new one, whatever happens in between."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # else a machine that fails soon may know the new name of an empty file
     temporary.replace(path)
 
 
 def _parse(text: str) -> dict | None:
     try:
-        return json.loads(text)
+        line = json.loads(text)
     except json.JSONDecodeError:
         return None
+    return line if isinstance(line, dict) and "step" in line else None
 
 
 def _cut(path: Path, last_step: int, unvalidated: bool) -> None:

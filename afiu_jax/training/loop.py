@@ -4,6 +4,7 @@ Where the weights come from, in this order: the work directory's last checkpoint
 ``config.model.backbone_weights`` > random.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -40,7 +41,7 @@ from afiu_jax.training.devices import check_batch, describe_devices, on_devices,
 from afiu_jax.training.finetuning import Frozen, frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.full_memory import naming_full_memory
-from afiu_jax.training.hosts import held_by_first, is_first
+from afiu_jax.training.hosts import held_by_first, is_first, require_agreement
 from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.logging import MetricsLog, SilentLog, write_json
 from afiu_jax.training.optimizer import create_optimizer
@@ -97,12 +98,13 @@ def train_and_evaluate(
     # What a resumed run may not change either: where it began, and how many records its order was drawn from.
     config["init_from"] = recorded_start(init_from)
     config["records"] = len(train)
+    require_agreement(config)
     check_workdir(workdir, config)
     begins = not has_checkpoints(workdir)
     if begins:
         check_schedule(config)
     else:
-        warn_of_data(workdir, config, console)
+        warn_of_data(json.loads((workdir / "config.json").read_text(encoding="utf-8")), config, console)
     start = load_weights(init_from) if init_from and begins else None
     backbone, path = None, config["model"]["backbone_weights"]
     if start:
