@@ -75,7 +75,7 @@ def run_demo(folder: Path, steps: int | None = None) -> str | None:
         columns.setdefault("photo", pictures["photo"])
         columns.setdefault(f"{task} (truth)", pictures["truth"])
         columns[stage.title] = pictures["map"]
-    save(comparison(columns), folder / "panel.png")
+    save(comparison(list(columns.items())), folder / "panel.png")
     curves = {stage.title: read_metrics(folder / stage.folder) for stage in STAGES[1:]}
     save(loss_curves(curves, title="DBD with and without the SOD prior (compare Figure 7)"), folder / "loss.png")
     console.rule()

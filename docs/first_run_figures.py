@@ -38,7 +38,7 @@ def main(runs: Path, data: Path, out: Path) -> None:
         "with SOD prior": maps(runs / "maps" / "dbd-cuhk", stems),
         "from scratch": maps(runs / "maps" / "dbd-scratch-cuhk", stems),
     }
-    save(comparison(columns, height=1.1), out / "first-run-cuhk.jpg")
+    save(comparison(list(columns.items()), height=1.1), out / "first-run-cuhk.jpg")
 
     msra = Folder(data / "msra10k" / "val")
     records = [msra[i] for i in range(0, len(msra), len(msra) // 6)][:6]
@@ -47,7 +47,7 @@ def main(runs: Path, data: Path, out: Path) -> None:
         "mask (white = salient)": [small(r["mask"]) for r in records],
         "SOD map": maps(runs / "maps" / "sod-msra", [r["id"] for r in records]),
     }
-    save(comparison(columns, height=1.1), out / "first-run-sod.jpg")
+    save(comparison(list(columns.items()), height=1.1), out / "first-run-sod.jpg")
 
     curves = {"SOD": read_metrics(runs / "sod")}
     save(loss_curves(curves, title="SOD on MSRA10K, AFIU-small"), out / "first-run-sod-loss.png")

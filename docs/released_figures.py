@@ -40,7 +40,7 @@ def main(data: Path, maps: Path, out: Path) -> None:
         "mask (white = salient)": [small(record["mask"]) for record, _ in worst],
         "u2netp-sod": [small(found) for _, found in worst],
     }
-    save(comparison(columns, height=1.1), out / "released-sod-worst.jpg")
+    save(comparison(list(columns.items()), height=1.1), out / "released-sod-worst.jpg")
 
     cuhk = Folder(data / "cuhk", "blur", "image", "gt")
     records = [cuhk[i] for i in range(len(cuhk))]
@@ -50,9 +50,9 @@ def main(data: Path, maps: Path, out: Path) -> None:
         "u2netp-dbd": [small(read_map(maps / "cuhk", r["id"])) for r in records],
         "u2netp-sod, inverted": [small(255 - read_map(maps / "cuhk-sod", r["id"])) for r in records],
     }
-    save(comparison(columns, height=1.1), out / "released-cuhk.jpg")
+    save(comparison(list(columns.items()), height=1.1), out / "released-cuhk.jpg")
     few = [1, 6, 2]  # two good ones and a fair one
-    save(comparison({title: [c[i] for i in few] for title, c in columns.items()}, height=1.1), out / "readme.jpg")
+    save(comparison([(title, [c[i] for i in few]) for title, c in columns.items()], height=1.1), out / "readme.jpg")
 
 
 if __name__ == "__main__":

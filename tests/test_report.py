@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from test_commands import refusal
 from afiu_jax.commands.report import write_report
 from afiu_jax.errors import UserError
 from afiu_jax.report import formats
+from afiu_jax.report.command import report
 from afiu_jax.report.curves import pr_curves
+from afiu_jax.report.page import Content, Method, visual_grid
 from afiu_jax.report.published import cells, contradictions, on_data, table1, table2, table3
 from afiu_jax.report.tables import beside_paper, comparison_table
 from afiu_jax.scoring import Scored, Scorer
@@ -93,6 +96,33 @@ def test_report_on_runs_alone_makes_and_scores_their_maps(sod_run, tmp_path):
     assert "scored on 2 images" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
+def test_a_method_called_mask_does_not_stand_for_it(methods):
+    shown = []
+
+    def show(what: str):
+        return lambda image: shown.append((what, image)) or np.zeros((40, 56), np.uint8)
+
+    content = Content([Method(replace(methods[0], name="mask"), show("map"))], mask=show("truth"), rows=1)
+    grid = visual_grid(content)
+    assert grid.titles == ["mask", "mask"]
+    assert [what for what, _ in shown] == ["truth", "map"]
+    assert [tile.mae is None for tile in grid.rows[0][1]] == [True, False]
+
+
+def test_an_earlier_report_leaves_nothing_behind(folders, sod_run, tmp_path, monkeypatch):
+    """Its tables would be taken for those of the new one; and the home folder is nobody's business."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(folders / "masks", tmp_path / "masks")
+    page = write_report(tmp_path / "out", [folders / "good"], tmp_path / "masks", None, [])
+    assert "~/masks" in page.read_text(encoding="utf-8")
+    assert str(tmp_path) not in page.read_text(encoding="utf-8")
+    (tmp_path / "out" / "figures" / "own.png").write_bytes(b"mine")
+    report(tmp_path / "out", {}, lambda *_: None, runs={"sod": sod_run})
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "figures"}
+    stems = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
+    assert stems == {"loss", "validation", "own"}
+
+
 def test_methods_without_a_common_image_have_scores_and_no_grid(folders, tmp_path):
     for name, stems in (("a", "01"), ("b", "23")):
         (tmp_path / name).mkdir()
@@ -112,6 +142,9 @@ def test_methods_without_a_common_image_have_scores_and_no_grid(folders, tmp_pat
     with pytest.raises(UserError, match=r"pr\.png is there already, without a report of afiu"):
         write_report(tmp_path / "mine", maps, folders / "masks", None, [])
     assert (tmp_path / "mine" / "figures" / "pr.png").read_bytes() == b"mine"
+    (tmp_path / "mine" / "figures" / "pr.png").rename(tmp_path / "mine" / "figures" / "network.png")
+    write_report(tmp_path / "mine", maps, folders / "masks", None, [])
+    assert (tmp_path / "mine" / "figures" / "network.png").read_bytes() == b"mine"
 
 
 def test_runs_are_scored_on_one_data_set_whatever_their_seeds(pocket, pocket_run, tmp_path):
@@ -162,7 +195,10 @@ def test_report_refuses_in_one_line(folders, tmp_path):
         (("--predictions", good, "--masks", masks, "--split", "test"), "--split can only go with --run, without"),
         (("--run", tmp_path, "--invert-masks"), "--invert-masks can only go with --predictions"),
         (("--run", tmp_path, "--white", "blur"), "--white can only go with --data"),
-        (("--run", tmp_path, "--data", "scenes", "--images-dir", "i"), "--images-dir can only go with --data folder"),
+        (
+            ("--run", tmp_path, "--data", "scenes", "--images-dir", "i"),
+            "--images-dir can only go with --data folder or bokeh",
+        ),
         (("--run", "u2netp-sod"), "no run in u2netp-sod"),
     ):
         assert message in refusal(*AFIU, *flags, "-o", tmp_path / "out"), flags
@@ -182,6 +218,15 @@ def test_best_values_are_marked_and_digits_kept(methods):
     assert "*" not in one  # nothing is best without something to compare with
     with pytest.raises(UserError, match="no score 'map'"):
         comparison_table(methods, ["map"])
+
+
+def test_names_are_text_in_every_format(methods):
+    odd = [replace(methods[0], name="[12] *__init__*"), replace(methods[1], name="a|b <b>")]
+    latex = formats.to_latex(comparison_table(odd))
+    assert r"  {}[12] *\_\_init\_\_* &" in latex
+    markdown = formats.to_markdown(comparison_table(odd))
+    assert r"| \[12] \*\_\_init\_\_\* |" in markdown
+    assert r"| a\|b \<b> |" in markdown
 
 
 def test_papers_rows_stand_beside_ours_and_what_was_not_run_stays_empty(methods):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from afiu_jax.errors import UserError
 from afiu_jax.metrics import BETA2
 from afiu_jax.report.formats import to_latex
 from afiu_jax.report.runs import without_home
+from afiu_jax.study import figures
 from afiu_jax.study.config import base_study, benchmark, network, read_study
 from afiu_jax.study.differences import RESAMPLES, mae_difference, max_f_difference
 from afiu_jax.study.grid import make_grid
@@ -258,6 +260,16 @@ def test_the_shipped_studies(tmp_path):
     small.data = "../elsewhere"
     grid = make_grid(read_study(small), tmp_path)
     assert {test.source.path for test in grid.tests.values()} == {"../elsewhere/msra10k", "../elsewhere/cuhk"}
+
+
+@pytest.mark.parametrize(("networks", "starts"), [(2, 2), (8, 1), (2, 6)])
+def test_no_two_lines_look_alike(networks, starts):
+    entries = {f"{n} {s}": (str(n), str(s)) for n, s in product(range(networks), range(starts))}
+    styles = figures.styles_of(entries)
+    looks = {(look["color"], str(look["linestyle"])) for look in styles.values()}
+    assert len(looks) == len(styles) == len(entries)
+    if (networks, starts) == (2, 2):
+        assert styles["0 0"]["color"] == styles["0 1"]["color"] != styles["1 0"]["color"]
 
 
 def test_names_of_test_sets_are_text_in_latex(tmp_path):

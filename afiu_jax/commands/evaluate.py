@@ -16,6 +16,7 @@ from afiu_jax.own_pictures import own_folder
 from afiu_jax.report import formats
 from afiu_jax.report.tables import comparison_table
 from afiu_jax.scoring import Scored
+from input_pipeline.bokeh import RADIUS
 from input_pipeline.paths import at_home
 from input_pipeline.pictures import EXTENSIONS
 from input_pipeline.sources import Spec, describe, describe_drawn, looks_inverted, open_source
@@ -165,14 +166,14 @@ def test_spec(predictor: Predictor, path: str | None = None, split: str | None =
 
 
 def with_radius_of(predictor: Predictor, spec: Spec) -> Spec:
-    """Bokeh as strong as that which the network's run was tested on, trained on if it was on none; other data as it is.
+    """Bokeh as strong as the network's run was tested, validated or trained on, the first of them; other data as it is.
 
-    What is no run's, or saw no bokeh, has the default.
+    So is bokeh whose radius is not the default, and of a network that saw none.
     """
     data = predictor.config["data"]
     parts = [Spec(**data[part]) for part in ("test", "val", "train") if part in data]
     own = next((part for part in parts if part.name == "bokeh"), spec)
-    return replace(spec, radius=own.radius) if spec.name == "bokeh" else spec
+    return replace(spec, radius=own.radius) if spec.name == "bokeh" and spec.radius == RADIUS else spec
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

@@ -17,7 +17,7 @@ from afiu_jax.maps import map_writer
 from afiu_jax.own_pictures import keep_only, own_folder, save
 from afiu_jax.report.command import report
 from afiu_jax.report.page import own_page
-from afiu_jax.report.runs import read_run
+from afiu_jax.report.runs import read_run, without_home
 from afiu_jax.scoring import Scored
 from input_pipeline.paths import at_home
 from input_pipeline.sources import Spec, describe, describe_drawn, open_source
@@ -70,7 +70,7 @@ def write_report(
         scored = evaluate_folder(pairs, name=folder.name, normalize=normalize)
         for kind, lines in pairs.warnings.items():
             warnings.setdefault(kind, {}).update(dict.fromkeys(lines))
-        return replace(scored, protocol={**scored.protocol, "data": data or str(truth)})
+        return replace(scored, protocol={**scored.protocol, "data": without_home(data or str(truth))})
 
     page = report(
         out, maps, score, masks=masks, images=images, runs=trained, published=published, title=title, data=data,

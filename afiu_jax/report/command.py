@@ -12,7 +12,7 @@ from afiu_jax.errors import UserError
 from afiu_jax.report.figures import Picture
 from afiu_jax.report.page import Content, Method, Show, write_report
 from afiu_jax.report.published import on_data
-from afiu_jax.report.runs import read_run
+from afiu_jax.report.runs import read_run, without_home
 from afiu_jax.scoring import Scored
 from input_pipeline.folder import read
 from input_pipeline.paths import at_home
@@ -85,8 +85,8 @@ def report(
             runs=read_runs,
             published=cells,
             title=title,
-            data=data,
-            command=shlex.join(["afiu", *sys.argv[1:]]) if command is None else command,
+            data=without_home(data),
+            command=without_home(shlex.join(["afiu", *sys.argv[1:]]) if command is None else command),
             rows=rows,
             extremes=extremes,
         ),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping
 
 from rich.cells import cell_len
@@ -65,13 +66,16 @@ def to_markdown(table: Table, *, second: bool = True) -> str:
     def line(cells: list[str]) -> str:
         return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in cells)} |"
 
+    def plain(name: str) -> str:
+        return re.sub(r"([\\`*_<\[])", r"\\\1", name)
+
     if len(table.rows) == 1:
         row = table.rows[0]
         body = [[column.label, cell(row, column)] for column in table.columns]
-        lines = [line(["", row.name]), "|---|---:|", *map(line, body)]
+        lines = [line(["", plain(row.name)]), "|---|---:|", *map(line, body)]
     else:
         header = ["", *(f"{column.label} {column.arrow}".strip() for column in table.columns)]
-        body = [[row.name, *(cell(row, column) for column in table.columns)] for row in table.rows]
+        body = [[plain(row.name), *(cell(row, column) for column in table.columns)] for row in table.rows]
         lines = [line(header), f"|---|{'---:|' * len(table.columns)}", *map(line, body)]
     notes = _notes(table)
     return "\n".join([*lines, *(["", *(f"{note}  " for note in notes)] if notes else [])]) + "\n"
@@ -86,7 +90,8 @@ def to_latex(table: Table, *, second: bool = True) -> str:
         return value + _note(table, row, column, "$^{{{}}}$")
 
     def line(cells: list[str]) -> str:
-        return f"  {' & '.join(cells)} \\\\"
+        # After a line's end LaTeX takes "[" for the beginning of a length, and "*" for a part of the command.
+        return f"  {{}}{' & '.join(cells)} \\\\"
 
     if len(table.rows) == 1:
         row, layout = table.rows[0], "lr"

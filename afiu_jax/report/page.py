@@ -104,8 +104,6 @@ def write_report(out: Path, content: Content) -> Path:
     figures = _figures(content)
     table = comparison_table(content.scored, published=content.published) if content.methods else None
     grid = visual_grid(content) if content.methods else None
-    for name, figure in {**figures, **({"comparison": grid.figure} if grid else {})}.items():
-        save(figure, out / "figures" / name)
     text = template("page.html").render(
         generator=GENERATOR,
         content=content,
@@ -122,9 +120,15 @@ def write_report(out: Path, content: Content) -> Path:
         differences=config_differences(content.runs),
         versions=versions(),
     )
+    text = text.encode("utf-8", "backslashreplace")  # names of files need not be text
+    # All at once and at last: what stands there without a page would be taken for somebody else's.
+    for old in _files(out):
+        old.unlink(missing_ok=True)
+    for name, figure in {**figures, **({_GRID: grid.figure} if grid else {})}.items():
+        save(figure, out / "figures" / name)
     for ending, render in FORMATS.items() if table else ():
         (out / f"scores.{ending}").write_text(render(table), encoding="utf-8")
-    page.write_text(text, encoding="utf-8")
+    page.write_bytes(text)
     return page
 
 
@@ -137,11 +141,15 @@ def own_page(out: Path) -> Path:
     page = out / "index.html"
     if page.exists() and f'content="{GENERATOR}"' not in page.read_text(encoding="utf-8", errors="replace"):
         raise UserError(f"{page} is not a report of afiu: name another folder")
-    files = [out / f"scores.{ending}" for ending in FORMATS]
-    files += sorted(path for path in (out / "figures").glob("*") if path.suffix in (".png", ".svg"))
-    if not page.exists() and (others := [file for file in files if file.exists()]):
+    if not page.exists() and (others := [file for file in _files(out) if file.exists()]):
         raise UserError(f"{others[0]} is there already, without a report of afiu: move it, or name another folder")
     return page
+
+
+def _files(out: Path) -> list[Path]:
+    """What a report may have besides its page."""
+    files = [out / f"scores.{ending}" for ending in FORMATS]
+    return files + [out / "figures" / f"{name}{ending}" for name in (*_ALT, _GRID) for ending in (".png", ".svg")]
 
 
 def template(name: str) -> jinja2.Template:
@@ -181,6 +189,8 @@ class VisualGrid:
 _HEADLINE = {"polarity": "Polarity", "max F": "Max F"}
 """Lines of the protocol that open the page, and what they are called there."""
 
+_GRID = "comparison"
+
 _ALT = {
     "pr": "Precision against recall of every method",
     "f-threshold": "F against the threshold of every method",
@@ -209,17 +219,18 @@ def visual_grid(content: Content) -> VisualGrid | None:
     """
     if not (images := spread_over_difficulty(content.scored, content.rows)):
         return None
-    shows = {**_given(content), **{method.scored.name: method.show for method in content.methods}}
-    errors = {method.scored.name: mae_by_id(method.scored) for method in content.methods}
-    columns: dict[str, list[Picture]] = {title: [] for title in shows}
+    # A method may be called as the mask is.
+    shows = [(title, show, {}) for title, show in _given(content).items()]
+    shows += [(method.scored.name, method.show, mae_by_id(method.scored)) for method in content.methods]
+    columns: list[tuple[str, list[Picture]]] = [(title, []) for title, _, _ in shows]
     rows = []
     for image in images:
         tiles = []
-        for title, show in shows.items():
-            columns[title].append(small := thumbnail(show(image), THUMBNAIL))
-            tiles.append(_tile(small, f"{title} of {image}", errors.get(title, {}).get(image)))
+        for (title, show, errors), (_, column) in zip(shows, columns, strict=True):
+            column.append(small := thumbnail(show(image), THUMBNAIL))
+            tiles.append(_tile(small, f"{title} of {image}", errors.get(image)))
         rows.append((image, tiles))
-    return VisualGrid(list(shows), rows, comparison(columns, height=1.1))
+    return VisualGrid([title for title, _ in columns], rows, comparison(columns, height=1.1))
 
 
 def _gallery(method: Method, content: Content) -> dict:

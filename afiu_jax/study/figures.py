@@ -54,20 +54,29 @@ def difference_figure(results: Results, test: str) -> Figure | None:
 
 
 def curve_figures(results: Results, test: str) -> dict[str, Figure]:
-    """Precision against recall, and F against the threshold, averaged over seeds; a colour for each network."""
+    """Precision against recall, and F against the threshold, averaged over seeds.
+
+    A colour is a network and a dash a start, unless there are too few of them.
+    """
     entries = [entry for entry in results.entries if entry.scored(test)]
     if len(entries) > _LINES:
         kept = [e for network in results.networks for e in (results.entry(network, BASELINE), results.prior(network))]
         entries = [entry for entry in entries if entry in kept]
     if not entries:
         return {}
-    colors = [look["color"] for look in line_styles(results.networks).values()]
-    color = dict(zip(results.networks, colors, strict=True))
-    starts = dict.fromkeys(entry.start for entry in entries)
-    dash = dict(zip(starts, list(LINE_CSS) * len(starts), strict=False))
-    styles = {entry.name: {"color": color[entry.network], "linestyle": dash[entry.start]} for entry in entries}
+    styles = styles_of({entry.name: (entry.network, entry.start) for entry in entries})
     methods = [mean_of_seeds(entry, test) for entry in entries]
     return {"pr": pr_curves(methods, styles), "f-threshold": f_curves(methods, styles)}
+
+
+def styles_of(entries: Mapping[str, tuple[str, str]]) -> dict[str, dict]:
+    """``color`` and ``linestyle`` of entries, given their networks and starts by name; no two look alike, up to 24."""
+    networks, starts = (list(dict.fromkeys(parts)) for parts in zip(*entries.values(), strict=True))
+    colors = [look["color"] for look in line_styles(networks).values()]
+    if len(set(colors)) < len(networks) or len(starts) > len(LINE_CSS):
+        return line_styles(entries)
+    color, dash = dict(zip(networks, colors, strict=True)), dict(zip(starts, LINE_CSS, strict=False))
+    return {name: {"color": color[network], "linestyle": dash[start]} for name, (network, start) in entries.items()}
 
 
 def convergence_figures(results: Results, network: str) -> dict[str, Figure]:
