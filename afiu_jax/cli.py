@@ -158,7 +158,7 @@ def report(
     _only_with("--predictions", predictions, {"masks": masks, "images": images, **inverted})
     folders = {"images_dir": images_dir, "masks_dir": masks_dir}
     _only_with("--data", data, {"white": white, **folders})
-    _only_with("--data folder", data == "folder", folders)
+    _only_with("--data folder or bokeh", data in ("folder", "bokeh"), folders)
     names = images_dir or "images", masks_dir or "masks"
     spec = Spec(data, path, _part(data, None, split), white, *names) if data else None
     write_report(

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 def open_console(*, stderr: bool = False) -> Console:
     """A console that neither interprets brackets in paths nor breaks them over lines."""
-    return Console(markup=False, highlight=False, soft_wrap=True, stderr=stderr)
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr=stderr)
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:

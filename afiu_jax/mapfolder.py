@@ -13,7 +13,7 @@ from PIL import Image
 from afiu_jax.errors import UserError
 from afiu_jax.maps import resize_map, to_8_bit
 from input_pipeline.paths import at_home
-from input_pipeline.pictures import BROKEN, EXTENSIONS, pixels
+from input_pipeline.pictures import BROKEN, EXTENSIONS, pixels, require_upright
 
 _GREY = ("1", "L")
 _AHEAD = 32  # pictures that are read before they are asked for
@@ -144,6 +144,7 @@ def _read(path: Path) -> _Read | str:
     """Grey levels of a picture of any kind; a line that says why not, if it cannot be read."""
     try:
         with Image.open(path) as picture:
+            require_upright(picture)
             picture.load()
             if picture.mode in ("I", "F"):
                 return f"{path}: cannot be read: it has 32 bits to a pixel; save it with 8"

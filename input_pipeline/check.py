@@ -114,7 +114,7 @@ def _note(found: Findings, record: Record) -> None:
         found.unscaled.append(name)
     if found.white != "salient":
         marked, rest = region_sharpness(image, white, ~white)
-        if marked and rest:
+        if marked and rest and marked.typical and rest.typical:  # flat areas, as of a cut-out, tell nothing
             sharper = marked.typical / rest.typical
             if max(sharper, 1 / sharper) >= _CLEARLY:
                 found.votes[name] = (sharper > 1) != (found.white == "focus")

@@ -10,6 +10,7 @@ from test_bokeh import box, soft, textured
 from test_folder import encoded, noise
 
 from afiu_jax.commands.check import check
+from afiu_jax.console import open_console
 from input_pipeline.likeness import same_pictures, thumbnail
 from input_pipeline.scenes import Scenes
 from input_pipeline.sources import Spec
@@ -111,3 +112,18 @@ def test_a_wrong_request_is_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: no folder ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_cut_outs_on_white_have_no_sharpness_and_no_problem(tmp_path, capsys):
+    """Beside an edge as sharp as any, nothing at all."""
+    image, mask = np.full((96, 96, 3), 255, np.uint8), np.zeros((96, 96), np.uint8)
+    mask[24:72, 24:72] = 255
+    image[mask > 0] = np.random.default_rng(0).integers(0, 200, (48 * 48, 3), np.uint8)
+    write(tmp_path, [{"image": image, "mask": mask, "id": "a"}])
+    assert check(Spec("folder", str(tmp_path), white="focus"), []) == 0
+    assert "no problems" in capsys.readouterr().out
+
+
+def test_names_are_printed_as_they_are(capsys):
+    open_console().print("a:car:b [red]")
+    assert capsys.readouterr().out == "a:car:b [red]\n"

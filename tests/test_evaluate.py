@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import run_command
-from PIL import Image
+from PIL import ExifTags, Image
 from test_commands import refusal
 
 from afiu_jax.cli import _part
@@ -145,6 +145,18 @@ def test_16_bits_constant_maps_and_bad_pictures(folders):
         (folders / "maps" / f"{stem}.png").write_text("not a picture")
     with pytest.raises(UserError, match=r"none of the 3 maps of maps could be scored, for instance: .*a\.png"):
         scored(folders)
+
+
+def test_a_tiff_that_pillow_would_turn_is_left_out(folders):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    with Image.open(folders / "maps" / "a.png") as picture:
+        picture.save(folders / "maps" / "a.tif", exif=exif)
+    (folders / "maps" / "a.png").unlink()
+    result, warnings = scored(folders)
+    assert (result.images, result.left_out) == (2, 1)
+    (line,) = [line for lines in warnings.values() for line in lines]
+    assert "a.tif: cannot be read: it is a TIFF that is to be turned before it is seen; save it upright" in line
 
 
 def test_maps_that_are_not_finite_have_no_scores():
