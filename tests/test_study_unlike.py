@@ -1,12 +1,12 @@
 """What keeps a study from comparing unlike things: other recipes, other data, other photos."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import tiny_config
-from rich.console import Console
 from studies import IMAGES, scored_maps, tiny_afiu, tiny_grid
 
 from afiu_jax.errors import UserError
@@ -21,19 +21,19 @@ from input_pipeline.sources import Spec
 
 
 def test_a_folder_of_another_study_is_refused_and_one_may_grow(half_done):
-    command._check_folder(half_done, Console())
+    command._check_folder(half_done)
     study = {"seeds": (0, 1, 2), "starts": ("scratch", "sod", "sod-l2sp")}
     grown = tiny_grid(half_done.folder, **study, networks={"afiu": tiny_afiu(), "basnet": network()})
-    command._check_folder(grown, Console())
+    command._check_folder(grown)
     assert {read_cell(grown, job).status for job in grown.cells} == {"done", "not run"}
     longer = tiny_config("dbd", task__positive="blur", train__num_steps=12)
     with pytest.raises(
         UserError, match=r"afiu/scratch-seed0 was run with another configuration \(train.num_steps: 6 -> 12"
     ):
-        command._check_folder(tiny_grid(half_done.folder, dbd=longer), Console())
+        command._check_folder(tiny_grid(half_done.folder, dbd=longer))
     other = {"scenes": benchmark("scenes", split="test[4:8]")}
     with pytest.raises(UserError, match="was scored on other data under the name scenes"):
-        command._check_folder(tiny_grid(half_done.folder, tests=other), Console())
+        command._check_folder(tiny_grid(half_done.folder, tests=other))
 
 
 def test_what_one_says_of_the_papers_study_reaches_every_network(tmp_path):
@@ -65,7 +65,7 @@ def test_scores_of_a_run_whose_checkpoints_are_gone_are_not_taken_for_another_re
         shutil.rmtree(half_done.workdir(job) / "checkpoints", ignore_errors=True)
     longer = tiny_config("dbd", task__positive="blur", train__num_steps=12)
     with pytest.raises(UserError, match="was run with another configuration"):
-        command._check_folder(tiny_grid(half_done.folder, dbd=longer), Console())
+        command._check_folder(tiny_grid(half_done.folder, dbd=longer))
 
 
 def test_scores_of_other_photos_are_not_averaged(half_done):
@@ -86,7 +86,7 @@ def test_scores_on_a_folder_that_is_still_there_are_not_those_of_another(half_do
 
     def check(folder: Path) -> None:
         tests = {"own": benchmark("folder", path=str(folder), white="blur")}
-        command._check_folder(tiny_grid(half_done.folder, tests=tests), Console())
+        command._check_folder(tiny_grid(half_done.folder, tests=tests))
 
     check(first)
     with pytest.raises(
@@ -95,6 +95,21 @@ def test_scores_on_a_folder_that_is_still_there_are_not_those_of_another(half_do
         check(second)
     first.parent.rename(second.parent)
     check(second)
+
+
+def test_training_photos_elsewhere_are_told_once(half_done, tmp_path):
+    """They may be a copy on a faster disk, made half-way."""
+    elsewhere = {"data__train__name": "folder", "data__train__path": str(tmp_path / "copy")}
+    stages = {"sod": tiny_config(**elsewhere), "dbd": tiny_config("dbd", task__positive="blur", **elsewhere)}
+    for job in (*half_done.pretrainings, *half_done.cells):
+        if (file := half_done.workdir(job) / "config.json").exists():
+            saved = json.loads(file.read_text())
+            saved["data"]["train"] = {**resolve(stages["dbd"])["data"]["train"], "path": str(tmp_path)}
+            file.write_text(json.dumps(saved))
+    (line,) = command._check_folder(tiny_grid(half_done.folder, **stages))
+    assert line.startswith(
+        f"warning: data.train.path: {tmp_path} -> {tmp_path / 'copy'}, and the old one is still there"
+    )
 
 
 def test_photos_that_have_changed_are_not_shown_under_old_names(half_done):

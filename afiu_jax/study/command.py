@@ -19,7 +19,7 @@ from afiu_jax.study.results import collect
 from afiu_jax.study.scheduler import Outcome, Scheduler, devices, is_done
 from afiu_jax.study.tables import paper_table
 from afiu_jax.training.checkpoint import has_checkpoints
-from afiu_jax.training.checks import has_moved, is_other_folder, warn_of_data
+from afiu_jax.training.checks import has_moved, is_other_folder, other_data
 from afiu_jax.training.config import differences
 from afiu_jax.training.loop import recorded_start
 from afiu_jax.workdir import sole_use
@@ -60,7 +60,8 @@ def run_study(
     console, folder = open_console(), at_home(folder).absolute()
     grid = make_grid(read_study(config), folder)
     selected = grid.select(only)
-    _check_folder(grid, console)
+    for line in _check_folder(grid):
+        console.print(line, style="yellow")
     if not report_only and (todo := [job for job in selected if not is_done(grid, job)]):
         outcome = _run(grid, todo, len(selected), console)
         if outcome.stopped_by:
@@ -87,13 +88,15 @@ def _run(grid: Grid, todo: Sequence[Job], selected: int, console: Console) -> Ou
         return Scheduler(grid, slots, console, hold.descriptor)(todo)
 
 
-def _check_folder(grid: Grid, console: Console) -> None:
-    """Refuses a folder in which a cell was run with another configuration, and tells where data has another path.
+def _check_folder(grid: Grid) -> list[str]:
+    """Refuses a folder in which a cell was run with another configuration; returns warnings of data elsewhere.
 
     Raises:
         UserError: as it says.
     """
     hint = "pass another --workdir, or the configuration that this study began with"
+    made = [str(data.path) for data in grid.data]  # which lies in the study's folder, and may have been copied with it
+    warnings: dict[str, None] = {}
     for job in (*grid.pretrainings, *grid.cells):
         workdir = grid.workdir(job)
         if not (saved := read_json(workdir / "config.json")):
@@ -109,9 +112,7 @@ def _check_folder(grid: Grid, console: Console) -> None:
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise UserError(f"{workdir} was run with another configuration ({'; '.join(changed[:3])}{more}): {hint}")
-        # What a study generated lies in its folder, and may have been copied with it.
-        made = [str(data.path) for data in grid.data]
-        warn_of_data(saved, job.config, console, made)
+        warnings.update(dict.fromkeys(other_data(saved, job.config, made)))
         for name, test in grid.tests_of(job).items():
             if scored_on(workdir, name) not in (None, identity(test.spec)):
                 raise UserError(
@@ -123,6 +124,7 @@ def _check_folder(grid: Grid, console: Console) -> None:
                     f"{workdir} was scored on {name} in {old}, which is still there, not in {new}: if that is a copy, "
                     "rename the old one; else give the new data a new name"
                 )
+    return list(warnings)
 
 
 def _check_data(grid: Grid, todo: Sequence[Job]) -> None:

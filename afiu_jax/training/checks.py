@@ -199,23 +199,21 @@ def is_other_folder(old: str | None, new: str | None) -> bool:
     return before != now and os.access(before, os.F_OK)  # no error where one may not look
 
 
-def warn_of_data(before: Resolved, now: Resolved, console: Console, made: Collection[str] = ()) -> None:
-    """Tells that a run goes on with data of another folder, which is as it should be only for a copy.
+def other_data(before: Resolved, now: Resolved, made: Collection[str] = ()) -> list[str]:
+    """Warnings that a run goes on with data of another folder, which is as it should be only for a copy.
 
     Args:
         before: the run's configuration.
         now: what is asked for.
-        console: where it is told.
         made: folders that may be copies.
     """
-    for part in ("train", "val"):
-        old, new = (config["data"][part].get("path") for config in (before, now))
-        if new not in made and is_other_folder(old, new):
-            console.print(
-                f"warning: data.{part}.path: {old} -> {new}, and the old one is still there: what a run goes on with "
-                "must be the same data",
-                style="yellow",
-            )
+    paths = {part: [config["data"][part].get("path") for config in (before, now)] for part in ("train", "val")}
+    return [
+        f"warning: data.{part}.path: {old} -> {new}, and the old one is still there: what a run goes on with must be "
+        "the same data"
+        for part, (old, new) in paths.items()
+        if new not in made and is_other_folder(old, new)
+    ]
 
 
 def warn_of_start(old: Resolved, new: Resolved, console: Console) -> None:

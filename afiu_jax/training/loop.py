@@ -32,8 +32,8 @@ from afiu_jax.training.checks import (
     check_sizes,
     check_statistics,
     check_workdir,
+    other_data,
     require_network,
-    warn_of_data,
     warn_of_start,
 )
 from afiu_jax.training.config import Resolved, batch_shape, num_steps, resolve, steps_per_epoch
@@ -104,7 +104,8 @@ def train_and_evaluate(
     if begins:
         check_schedule(config)
     else:
-        warn_of_data(json.loads((workdir / "config.json").read_text(encoding="utf-8")), config, console)
+        for line in other_data(json.loads((workdir / "config.json").read_text(encoding="utf-8")), config):
+            console.print(line, style="yellow")
     start = load_weights(init_from) if init_from and begins else None
     backbone, path = None, config["model"]["backbone_weights"]
     if start:

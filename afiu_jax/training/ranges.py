@@ -65,7 +65,7 @@ def check_values(flat: Mapping[str, Any]) -> None:
     ):
         if not 0 <= flat[key] < math.inf:
             raise UserError(f"{key} is {flat[key]}; it must be a number that is not negative")
-    if flat["seed"] >= 2**32:  # of which JAX keeps the rest
+    if flat["seed"] >= 2**32:  # a key of JAX has 32 bits of it
         raise UserError(f"seed is {flat['seed']}; it must be less than 2**32")
     milestones = flat["train.milestones"]
     numbers = all(isinstance(epoch, int | float) and epoch > 0 for epoch in milestones)
