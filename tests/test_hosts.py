@@ -142,6 +142,16 @@ def test_processes_of_different_configurations_are_refused_by_all(pocket, tmp_pa
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.slow
+def test_a_folder_that_not_all_see_is_refused_by_all(pocket, tmp_path):
+    unlike = {1: f"--workdir={tmp_path / 'there'}"}
+    for process in start_processes(tmp_path / "here", config="tests/pocket.py", unlike=unlike):
+        _, errors = process.communicate(timeout=200)
+        assert (process.returncode, errors.count("\n")) == (2, 1), errors
+        assert "not every process of this run sees what the first one writes in" in errors
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_only_paths_may_differ_between_processes(pocket, monkeypatch):
     told = []
     monkeypatch.setattr(jax, "process_count", lambda: 2)

@@ -6,9 +6,11 @@ written by all, so that the work directory must be one that all of them see.
 
 import hashlib
 import json
+import secrets
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import jax
@@ -18,6 +20,8 @@ from jax.experimental import multihost_utils
 from afiu_jax.errors import UserError
 from afiu_jax.training.config import Resolved
 from afiu_jax.workdir import Hold, sole_use
+
+_PATIENCE = 10  # seconds that a file server may take to show a new file
 
 
 def join_hosts(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -86,6 +90,35 @@ def require_agreement(config: Resolved) -> None:
         raise UserError(
             "the processes of this run have different configurations, or data of different lengths: start all with the "
             "same flags, and the same data on every machine"
+        )
+
+
+def require_shared(workdir: Path) -> None:
+    """Refuses a work directory that not all processes of a run see: checkpoints would never be whole.
+
+    Raises:
+        UserError: one of them does not see what the first one writes there.
+    """
+    if jax.process_count() == 1:
+        return
+    number = int(multihost_utils.broadcast_one_to_all(np.int32(secrets.randbits(31))))
+    token = workdir / f".seen-{number}"
+    if is_first():
+        with suppress(OSError):  # then nobody sees it
+            workdir.mkdir(parents=True, exist_ok=True)
+            token.touch()
+    multihost_utils.sync_global_devices("a file is in the work directory")
+    deadline = time.monotonic() + _PATIENCE
+    while not (seen := token.exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    everyone = multihost_utils.process_allgather(np.int32(seen))
+    if is_first():
+        with suppress(OSError):
+            token.unlink(missing_ok=True)
+    if not np.all(everyone):
+        raise UserError(
+            f"not every process of this run sees what the first one writes in {workdir}: pass a --workdir that all of "
+            "them share, on a file server"
         )
 
 

@@ -41,7 +41,7 @@ from afiu_jax.training.devices import check_batch, describe_devices, on_devices,
 from afiu_jax.training.finetuning import Frozen, frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.full_memory import naming_full_memory
-from afiu_jax.training.hosts import held_by_first, is_first, require_agreement
+from afiu_jax.training.hosts import held_by_first, is_first, require_agreement, require_shared
 from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.logging import MetricsLog, SilentLog, write_json
 from afiu_jax.training.optimizer import create_optimizer
@@ -99,6 +99,7 @@ def train_and_evaluate(
     config["init_from"] = recorded_start(init_from)
     config["records"] = len(train)
     require_agreement(config)
+    require_shared(workdir)
     check_workdir(workdir, config)
     begins = not has_checkpoints(workdir)
     if begins:
