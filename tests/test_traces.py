@@ -1,5 +1,6 @@
 """A run whose step an earlier process has traced does the same without tracing; anything else is traced."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def traced(pocket, monkeypatch):
 def train(workdir, folder=None, **overrides):
     """The losses of a run."""
     config = pocket_config(loss__name="bce", train__num_steps=3, logging__every_steps=1, **overrides)
-    loop.train_and_evaluate(config, workdir, traces=Traces(folder, "configs/sod.py") if folder else None)
+    loop.train_and_evaluate(config, workdir, traces=Traces(folder, "configs/sod.py", math.inf) if folder else None)
     return [line["loss"] for line in read_metrics(workdir) if "loss" in line]
 
 
@@ -103,7 +104,7 @@ def test_a_network_that_cannot_be_traced_says_so(pocket, tmp_path, monkeypatch):
 
 
 def place(config, config_file="configs/sod.py", **options):
-    return Traces(Path("traces"), str(config_file), **options).find(config)
+    return Traces(Path("traces"), str(config_file), **{"loaded": math.inf, **options}).find(config)
 
 
 def test_a_step_has_another_place_when_anything_it_was_traced_from_changes(tmp_path, monkeypatch):
@@ -113,7 +114,6 @@ def test_a_step_has_another_place_when_anything_it_was_traced_from_changes(tmp_p
     found.append(place({**config, "seed": 1}))
     for text in ("a = 1\n", "a = 2\n"):
         source.write_text(text)
-        os.utime(source, (0, 0))
         found.append(place(config, source))
     found.append(place(config, f"{source}:variant"))
     with jax.default_matmul_precision("float32"):
@@ -139,15 +139,15 @@ def test_configurations_that_others_are_made_of_count():
 def test_a_module_that_changed_after_it_may_have_been_read_has_every_step_traced(tmp_path, monkeypatch):
     module = tmp_path / "module.py"
     module.write_text("")
+    os.utime(module, (0, 0))  # as "rsync -a" brings it
     monkeypatch.setitem(sys.modules, "module", SimpleNamespace(__file__=str(module)))
     for seconds, kept in ((-1, False), (1, True)):
-        found = place(resolve(tiny_config()), loaded=module.stat().st_mtime + seconds)
+        found = place(resolve(tiny_config()), loaded=module.stat().st_ctime + seconds)
         assert (found is not None) == kept
 
 
 def test_a_module_that_is_first_loaded_while_tracing_has_every_step_traced(traced, tmp_path, monkeypatch):
     (tmp_path / "late.py").write_text("SCALE = 1\n")
-    os.utime(tmp_path / "late.py", (0, 0))
     monkeypatch.syspath_prepend(tmp_path)
     loss = LOSSES["bce"]
 

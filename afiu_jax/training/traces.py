@@ -72,7 +72,7 @@ class Traces:
             return None
         source = Path(self.config_file.partition(":")[0])
         own = _own_files(source)
-        if any(_time(path) >= self.loaded for path in own):
+        if any(max(_times(path)) >= self.loaded for path in own):
             return None
         contents = _contents(own)
         devices = [f"{device} {device.device_kind}" for device in jax.devices()]
@@ -159,12 +159,13 @@ def _describe(path: Path) -> str:
     return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-def _time(path: Path) -> float:
-    """When a file was changed last; 0 if it is gone."""
+def _times(path: Path) -> tuple[float, float]:
+    """When a file was changed last, and when it came here, maybe with an older date (``rsync -a``); 0 if it is gone."""
     try:
-        return path.stat().st_mtime
+        status = path.stat()
     except OSError:
-        return 0.0
+        return 0.0, 0.0
+    return status.st_mtime, status.st_ctime
 
 
 def _contents(paths: list[Path]) -> str:
@@ -198,7 +199,7 @@ def _write(path: Path, data: bytearray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(hashlib.sha256(data).digest() + data)
         part.replace(path)
-        for old in sorted(path.parent.iterdir(), key=_time)[:-_KEPT]:
+        for old in sorted(path.parent.iterdir(), key=_times)[:-_KEPT]:
             old.unlink()
     except OSError:
         with suppress(OSError):
