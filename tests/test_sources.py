@@ -357,7 +357,8 @@ def test_masks_of_0_and_1_are_refused_whatever_the_task_wants(tmp_path):
         Image.fromarray(np.asarray(Image.open(path)) // 255).save(path)
     for white, positive in (("salient", "salient"), ("blur", "focus")):
         said = complaint(folder(tmp_path, white=white), positive)
-        assert said.endswith("hold 0 and 1, and a target is what is from 128 on: save them with 255 in place of 1")
+        assert "hold 0 and 1, and a target is what is from 128 on" in said
+        assert said.endswith("save them in 8 bits, with 255 in place of 1")
     assert "hold 0 and 1" in complaint(Spec("bokeh", str(tmp_path)), "blur")
     _, mask = halves(3)
     Image.fromarray(mask).save(tmp_path / "masks/p03.png")  # the others may be faint, then
