@@ -225,9 +225,7 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; <weights>.<format> unless told.")] = None,
     to: Annotated[str, typer.Option("--format", help="safetensors, onnx or stablehlo.")] = "safetensors",
     half: Annotated[bool, typer.Option(help="Weights as float16, for safetensors.")] = False,
-    size: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="Side that photos are resized to, else the training's.")
-    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side that photos are resized to, else the training's.")] = None,
     antialias: Annotated[
         bool | None, typer.Option(help="Smooth photos before they are shrunk to it, else as in training.")
     ] = None,

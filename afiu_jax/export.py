@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32
 
 from afiu_jax.errors import UserError
+from afiu_jax.inference import checked_size
 from afiu_jax.interop.exported import write_exported
 from afiu_jax.layers import resize
 from afiu_jax.networks import create_model
@@ -105,6 +106,8 @@ def export(
         raise UserError(f"unknown format {to!r}; --format is one of: {', '.join(FORMATS)}")
     if half and to != "safetensors":
         raise UserError("--half is for --format safetensors: programs compute with float32")
+    if size is not None:
+        size = checked_size(size)
     saved = load_weights(weights)
     out = out or Path(f"{_name(saved)}.{to}")
     if out.exists():

@@ -34,7 +34,7 @@ Size = int | Literal["native"]
 """Side of the square that a photo is resized to, or its own size."""
 
 LARGEST_SIZE = 4096
-"""The largest such side, in pixels: U²-Netp keeps 4 GB of a map's channels there. ``native`` goes beyond, in tiles."""
+"""The largest such side, in pixels: 64 float32 channels take 4.3 GB there. ``native`` goes beyond, in tiles."""
 
 
 def load(weights: str | Path = DEFAULTS["dbd"], *, size: Size | None = None, batch_size: int = 8) -> "Predictor":
@@ -117,7 +117,7 @@ class Predictor:
         name, options = saved.config["model"]["name"], saved.config["model"]["options"]
         model = abstract_model(name, **options)
         self.sizes = model.sizes
-        self.size: Size = saved.config["data"]["image_size"] if size is None else _checked_size(size)
+        self.size: Size = saved.config["data"]["image_size"] if size is None else checked_size(size)
         if self.size != "native":
             _require(self.sizes, self.size, name)
         self._shrink_first = shrink_first and not saved.config["data"]["antialias"]
@@ -195,7 +195,12 @@ class Predictor:
         return found
 
 
-def _checked_size(size: object) -> Size:
+def checked_size(size: object) -> Size:
+    """A size that was asked for, as it is.
+
+    Raises:
+        UserError: neither ``native`` nor a whole number in 1…``LARGEST_SIZE``.
+    """
     if size == "native":
         return size
     side = operator.index(size) if hasattr(size, "__index__") and not isinstance(size, bool) else 0

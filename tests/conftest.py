@@ -7,7 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 # One folder for this session and the commands that it starts, so that every program is compiled once. The process
 # that made it removes it at its end; pytest's workers find it in their environment.
@@ -119,3 +121,18 @@ def half_done(tmp_path):
     from studies import half_done_study
 
     return half_done_study(tmp_path / "study")
+
+
+@pytest.fixture(scope="session")
+def photo():
+    """60 × 90 pixels with something in it."""
+    from input_pipeline.scenes import Scenes
+
+    return np.asarray(Image.fromarray(Scenes("salient", split="test")[0]["image"]).resize((90, 60)))
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

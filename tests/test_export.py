@@ -130,6 +130,7 @@ def test_wrong_requests_are_refused(focus_run, tmp_path, monkeypatch):
         ({"to": "onnx", "half": True}, "--half is for"),
         ({"to": "onnx", "size": 100}, "nearest: 96x96 or 128x128"),
         ({"size": 100}, "nearest: 96x96 or 128x128"),
+        ({"size": 10**8}, "size is 100000000: give a number of pixels up to 4096"),
     ):
         with pytest.raises(UserError, match=message):
             export(focus_run, **options)

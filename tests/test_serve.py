@@ -12,7 +12,8 @@ from conftest import ROOT
 from PIL import Image
 from serving import PATIENCE, served
 from test_commands import refusal
-from test_predict import FORMATS, bomb
+from test_predict import FORMATS
+from test_predict_command import bomb
 
 from afiu_jax.errors import UserError
 from afiu_jax.export import export

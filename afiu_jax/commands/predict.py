@@ -6,7 +6,7 @@ from pathlib import Path
 
 from afiu_jax.console import open_console, progress
 from afiu_jax.errors import UserError
-from afiu_jax.inference import LARGEST_SIZE, Predictor, Size
+from afiu_jax.inference import Predictor, Size, checked_size
 from afiu_jax.memory import keep_freed_memory
 from afiu_jax.own_pictures import require_ours
 from afiu_jax.own_pictures import save as save_picture
@@ -91,11 +91,10 @@ def _task(task: str | None) -> str | None:
 
 
 def _size(size: str | None) -> Size | None:
-    if size is None or size == "native":
-        return size
-    if not size.isdecimal() or not 1 <= len(size) <= len(str(LARGEST_SIZE)):
-        raise UserError(f"--size {size!r}: give a number of pixels up to {LARGEST_SIZE}, such as 320, or native")
-    return int(size)
+    if size is None:
+        return None
+    is_number = size.isdecimal() and len(size) < 10  # Python refuses to read one of thousands of digits
+    return checked_size(int(size) if is_number else size)
 
 
 def _targets(out: Path, source: Photos, views: Sequence[View]) -> dict[tuple[str, View], Path]:

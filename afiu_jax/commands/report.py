@@ -91,8 +91,7 @@ def _maps_of_runs(
     for name, run in runs.items():
         predictor = Predictor(run)
         first = chosen is None
-        wanted = with_radius_of(predictor, spec) if spec and first else chosen
-        own = wanted if spec else test_spec(predictor, path, split)
+        own = (chosen or with_radius_of(predictor, spec)) if spec else test_spec(predictor, path, split)
         if first:
             chosen, positive, seed = own, predictor.positive, predictor.config["seed"]
             if chosen.path and at_home(chosen.path).resolve().is_relative_to(out.resolve()):

@@ -39,22 +39,11 @@ def check_values(flat: Mapping[str, Any]) -> None:
     Raises:
         UserError: such a value.
     """
-    at_least_one = (
-        "train.batch_size",
-        "eval.batch_size",
-        "eval.every_steps",
-        "data.workers",
-        "data.image_size",
-    )
-    at_least_one += (
-        "checkpoint.every_steps",
-        "checkpoint.keep_last",
-        "logging.every_steps",
-        "train.num_epochs",
-        "train.accumulate",
+    for key in (
+        *("data.workers", "data.image_size", "eval.batch_size", "eval.every_steps", "checkpoint.every_steps"),
+        *("checkpoint.keep_last", "logging.every_steps", "train.batch_size", "train.num_epochs", "train.accumulate"),
         "train.norm_groups",
-    )
-    for key in at_least_one:
+    ):
         if not flat[key] or flat[key] < 1:
             raise UserError(f"{key} is {flat[key]}; it must be at least 1")
     if (flat["train.num_steps"] or 0) < 0:
