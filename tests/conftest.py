@@ -1,10 +1,12 @@
 """What the tests share: one cache of compiled programs, and a run so small that a step takes milliseconds."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,21 @@ def run_command(*arguments: object, timeout: float = 300, cwd: Path = ROOT) -> s
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
+def run_here(*arguments: object) -> subprocess.CompletedProcess:
+    """``afiu`` as ``run_command`` runs it, but in this process, which has started Python and JAX already."""
+    from afiu_jax import errors
+    from afiu_jax.cli import app
+
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(errors, "leave", sys.exit)  # another test's compiler may be at work
+        try:
+            app(list(map(str, arguments)))
+        except SystemExit as end:
+            status = end.code
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
 def pretend_checkpoint(workdir: Path, step: int, scores: dict[str, float] | None = None) -> None:
     """Leaves behind as much of a checkpoint as tells that it was written to its end."""
     folder = workdir / "checkpoints" / str(step)
@@ -107,11 +124,30 @@ def pocket_run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def sod_run(tmp_path_factory) -> Path:
-    """Work directory of a finished tiny SOD run."""
+    """Work directory of a finished tiny SOD run, with the program that train.py compiles for tiny runs."""
     from afiu_jax.training.loop import train_and_evaluate
+    from afiu_jax.training.traces import Traces
 
-    workdir = tmp_path_factory.mktemp("runs") / "sod"
-    train_and_evaluate(tiny_config(), workdir)
+    folder = tmp_path_factory.mktemp("runs")
+    train_and_evaluate(tiny_config(), folder / "sod", traces=Traces(folder / "traces", "configs/sod.py"))
+    return folder / "sod"
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory) -> Path:
+    """Work directory with a checkpoint of a tiny AFIU before its first step."""
+    from flax import nnx
+
+    from afiu_jax import create_model
+    from afiu_jax.training.checkpoint import Checkpoints
+    from afiu_jax.training.config import resolve
+    from afiu_jax.training.optimizer import create_optimizer
+    from afiu_jax.training.state import create_state
+
+    workdir, config = tmp_path_factory.mktemp("runs") / "untrained", resolve(tiny_config())
+    model = create_model("afiu", rngs=nnx.Rngs(1), **TINY_OPTIONS)
+    with Checkpoints(workdir, 1, hold=None) as checkpoints:
+        checkpoints.save(create_state(model, create_optimizer(config)), config, None)
     return workdir
 
 

@@ -170,7 +170,7 @@ def test_networks_without_such_a_backbone_say_why(network, reason, weights):
         load_backbone(model, weights)
 
 
-def test_precedence_of_initial_weights(sod_run, weights, tmp_path, monkeypatch):
+def test_precedence_of_initial_weights(untrained, weights, tmp_path, monkeypatch):
     """init_from > backbone_weights > random; that resuming goes before all is tested with the resuming."""
     seen = []
 
@@ -185,8 +185,8 @@ def test_precedence_of_initial_weights(sod_run, weights, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "make_train_step", make_step_that_changes_nothing)
     config = tiny_config(train__num_steps=1, model__backbone_weights=str(weights))
     backbone = state_dict()["conv1.weight"].transpose(2, 3, 1, 0)
-    prior = load_model(sod_run).params["E1.conv.kernel"]
+    prior = load_model(untrained).params["E1.conv.kernel"]
     loop.train_and_evaluate(config, tmp_path / "a")
     np.testing.assert_array_equal(seen.pop(), backbone)
-    loop.train_and_evaluate(config, tmp_path / "b", str(sod_run))
+    loop.train_and_evaluate(config, tmp_path / "b", str(untrained))
     np.testing.assert_array_equal(seen.pop(), prior)

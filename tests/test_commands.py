@@ -16,7 +16,11 @@ from afiu_jax.training.logging import read_metrics
 
 def refusal(*arguments) -> str:
     """The one line that a refused command prints."""
-    done = run_command(*arguments)
+    return refused(run_command(*arguments))
+
+
+def refused(done: subprocess.CompletedProcess) -> str:
+    """The one line that a command says when it refuses."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     lines = done.stderr.strip().splitlines()

@@ -5,9 +5,9 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import run_command
+from conftest import run_command, run_here
 from PIL import ExifTags, Image
-from test_commands import refusal
+from test_commands import refusal, refused
 
 from afiu_jax.cli import _part
 from afiu_jax.commands.evaluate import with_radius_of
@@ -72,8 +72,8 @@ def test_several_folders_give_one_table_with_the_best_marked(folders):
     (folders / "worse").mkdir()
     for path in (folders / "maps").iterdir():
         Image.fromarray(255 - np.asarray(Image.open(path))).save(folders / "worse" / path.name)
-    command = (*AFIU, "--predictions", folders / "maps", "--predictions", folders / "worse", "--masks")
-    done = run_command(*command, folders / "masks", "--json", folders / "s.json", "--latex", folders / "s.tex")
+    command = ("evaluate", "--predictions", folders / "maps", "--predictions", folders / "worse", "--masks")
+    done = run_here(*command, folders / "masks", "--json", folders / "s.json", "--latex", folders / "s.tex")
     assert done.returncode == 0, done.stderr
     scores = json.loads((folders / "s.json").read_text())
     assert list(scores) == ["maps", "worse"]
@@ -123,12 +123,12 @@ def test_oddities_are_said_and_counted(folders):
         assert stem in warnings[kind][0], kind
         assert what in warnings[kind][0], kind
     assert len(warnings) == 6
-    done = run_command(*AFIU, "--predictions", maps, "--masks", masks)
+    done = run_here("evaluate", "--predictions", maps, "--masks", masks)
     assert done.returncode == 0
     assert "2 images scored, 1 maps resized, 3 left out" in done.stdout
     assert done.stderr.count("warning:") == 6
     json_file = folders / "s.json"
-    done = run_command(*AFIU, "--predictions", maps, "--masks", masks, "--strict", "--json", json_file)
+    done = run_here("evaluate", "--predictions", maps, "--masks", masks, "--strict", "--json", json_file)
     assert done.returncode == 2
     assert "6 warnings, and --strict" in done.stderr
     assert not json_file.exists()
@@ -170,7 +170,8 @@ def test_wrong_requests_are_refused_in_one_line(folders):
     (folders / "other").mkdir()
     assert "no pictures in" in refusal(*AFIU, "--predictions", folders / "other", "--masks", masks)
     Image.fromarray(blob()).save(folders / "other" / "z.png")
-    assert "no file name in common" in refusal(*AFIU, "--predictions", folders / "other", "--masks", masks)
+    done = run_here("evaluate", "--predictions", folders / "other", "--masks", masks)
+    assert "no file name in common" in refused(done)
     for flags, message in (
         ((), "either --predictions DIR --masks DIR, or --checkpoint DIR"),
         (("--predictions", maps), "--predictions needs --masks"),
@@ -191,17 +192,17 @@ def test_wrong_requests_are_refused_in_one_line(folders):
             f"{masks / 'a.png'} is there already, and not known to be of this program",
         ),
     ):
-        assert message in refusal(*AFIU, *flags), flags
+        assert message in refused(run_here("evaluate", *flags)), flags
 
 
-def test_maps_replace_those_of_before_and_nobody_elses(sod_run, tmp_path):
-    command = (*AFIU, "--checkpoint", sod_run, "--data", "scenes", "--maps", tmp_path / "maps")
+def test_maps_replace_those_of_before_and_nobody_elses(pocket, pocket_run, tmp_path):
+    command = ("evaluate", "--checkpoint", pocket_run, "--data", "scenes", "--maps", tmp_path / "maps")
     for split, count in (("test[:2]", 2), ("test[:1]", 2)):
-        done = run_command(*command, "--split", split)
+        done = run_here(*command, "--split", split)
         assert done.returncode == 0, done.stderr
         assert len(list((tmp_path / "maps").iterdir())) == count
     (tmp_path / "maps" / "photo.jpg").write_bytes(b"somebody's")
-    assert "photo.jpg is there already, and not known to be of this program" in refusal(*command)
+    assert "photo.jpg is there already, and not known to be of this program" in refused(run_here(*command))
 
 
 @pytest.mark.parametrize(("source", "expected"), [("scenes", "test"), (None, None), ("duts", "test")])
@@ -221,7 +222,7 @@ def test_bokeh_is_as_strong_as_in_the_run_and_the_protocol_says_so(pocket_run):
     assert describe_drawn(Spec("folder", "x"), 3) == "folder x"
 
 
-def test_faint_masks_are_said_and_counted(sod_run, tmp_path):
+def test_faint_masks_are_said_and_counted(pocket, pocket_run, tmp_path):
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
     for i, level in enumerate((255, 255, 90)):
@@ -229,13 +230,14 @@ def test_faint_masks_are_said_and_counted(sod_run, tmp_path):
             tmp_path / "images" / f"{i}.png"
         )
         Image.fromarray(np.minimum(blob(), level)).save(tmp_path / "masks" / f"{i}.png")
-    command = (*AFIU, "--checkpoint", sod_run, "--data", "folder", "--path", tmp_path, "--white", "salient")
-    done = run_command(*command)
+    data = ("--data", "folder", "--path", tmp_path, "--white")
+    command = ("evaluate", "--checkpoint", pocket_run, *data, "salient")
+    done = run_here(*command)
     assert done.returncode == 0
     assert done.stderr.splitlines()[-1].startswith("warning: 2: the mask nowhere reaches 128")
-    focus = run_command("-m", "afiu_jax.cli", "evaluate", "--checkpoint", "u2netp-dbd", *command[5:-1], "focus")
+    focus = run_here("evaluate", "--checkpoint", "u2netp-dbd", *data, "focus")
     assert "warning: 2: the mask nowhere reaches 128" in focus.stderr  # though blur is what is scored
-    strict = run_command(*command, "--strict")
+    strict = run_here(*command, "--strict")
     assert (strict.returncode, strict.stderr.splitlines()[-1]) == (
         *(2, "error: 1 warnings, and --strict: nothing was written"),
     )
@@ -273,11 +275,11 @@ def test_weights_of_the_package_are_scored_on_data_that_one_names(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(json_file.read_text())["images"] == 2
-    assert "u2netp-sod has no test data of its own" in refusal(*AFIU, "--checkpoint", "u2netp-sod")
+    assert "u2netp-sod has no test data of its own" in refused(run_here("evaluate", "--checkpoint", "u2netp-sod"))
 
 
-def test_maps_score_the_same_in_memory_and_on_disk(sod_run, tmp_path):
-    predictor, source = Predictor(sod_run, batch_size=2), open_source(Spec("scenes", split="test[:3]"), "salient")
+def test_maps_score_the_same_in_memory_and_on_disk(pocket, pocket_run, tmp_path):
+    predictor, source = Predictor(pocket_run, batch_size=2), open_source(Spec("scenes", split="test[:3]"), "salient")
     (tmp_path / "masks").mkdir()
     write = map_writer(tmp_path / "maps", predictor.about)
 
@@ -323,16 +325,8 @@ def test_methods_of_other_images_are_not_ranked(folders):
         (folders / "half" / f"{stem}.png").write_bytes((folders / "maps" / f"{stem}.png").read_bytes())
     files = {kind: folders / f"table.{kind}" for kind in ("csv", "markdown", "latex")}
     flags = [flag for kind, file in files.items() for flag in (f"--{kind}", file)]
-    command = (
-        *AFIU,
-        "--predictions",
-        folders / "maps",
-        "--predictions",
-        folders / "half",
-        "--masks",
-        folders / "masks",
-    )
-    done = run_command(*command, *flags)
+    methods = ("--predictions", folders / "maps", "--predictions", folders / "half")
+    done = run_here("evaluate", *methods, "--masks", folders / "masks", *flags)
     assert done.returncode == 0, done.stderr
     assert f"c.png: mask without a map in {folders / 'half'}" in done.stderr
     assert [row.split(",")[:2] for row in files["csv"].read_text().splitlines()] == [

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY_OPTIONS, run_command, tiny_config
+from conftest import TINY_OPTIONS, run_command
 from PIL import Image
+from pocket import pocket_config
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -80,15 +81,15 @@ def test_the_report_says_what_went_where(imported, published, tmp_path, capsys):
     assert not has_checkpoints(tmp_path / "third")
 
 
-def test_training_from_folded_normalisations_is_warned_of(sod_run, tmp_path, monkeypatch, capsys):
-    """The tiny run's checkpoint, as if its normalisations had been folded in a file."""
+def test_training_from_folded_normalisations_is_warned_of(pocket, pocket_run, tmp_path, monkeypatch, capsys):
+    """A run's checkpoint, as if its normalisations had been folded in a file."""
 
     def stop(*_):
         raise RuntimeError("before the first step")
 
     monkeypatch.setattr(loop, "create_optimizer", stop)
     run = tmp_path / "folded"
-    shutil.copytree(sod_run, run)
+    shutil.copytree(pocket_run, run)
     step = find_checkpoint(run)
     meta = step / "meta" / "metadata"
     content = json.loads(meta.read_text())
@@ -96,17 +97,17 @@ def test_training_from_folded_normalisations_is_warned_of(sod_run, tmp_path, mon
     meta.write_text(json.dumps(content))
     (step / "checksums.json").unlink()  # else what was changed counts as damage
     with pytest.raises(RuntimeError, match="before the first step"):
-        loop.train_and_evaluate(tiny_config(), tmp_path / "next", str(find_checkpoint(run)))
+        loop.train_and_evaluate(pocket_config(), tmp_path / "next", str(find_checkpoint(run)))
     assert "training undoes that: import it again with --calibrate PHOTOS" in " ".join(capsys.readouterr().out.split())
 
 
-def test_what_was_trained_is_exported_in_the_published_names(sod_run, tmp_path):
-    done = run_command("-m", "afiu_jax.cli", "export", "--checkpoint", sod_run, "--out", tmp_path / "a.safetensors")
+def test_what_was_trained_is_exported_in_the_published_names(untrained, tmp_path):
+    done = run_command("-m", "afiu_jax.cli", "export", "--checkpoint", untrained, "--out", tmp_path / "a.safetensors")
     assert done.returncode == 0, done.stderr
     assert "wrote" in done.stdout
     model = create_model("afiu", **TINY_OPTIONS)
     load_torch_checkpoint(model, tmp_path / "a.safetensors")
-    saved = load_model(sod_run)
+    saved = load_model(untrained)
     np.testing.assert_array_equal(model.E1.conv.kernel[...], saved.params["E1.conv.kernel"])
     np.testing.assert_array_equal(model.D1.embed.norm.mean[...], saved.batch_stats["D1.embed.norm.mean"])
     with safe_open(tmp_path / "a.safetensors", "numpy") as file:
@@ -114,9 +115,9 @@ def test_what_was_trained_is_exported_in_the_published_names(sod_run, tmp_path):
         assert file.metadata()["image_size"] == "64"
         assert file.get_tensor("D1.rebnconvin.bn_s1.num_batches_tracked") == 0
     with pytest.raises(UserError, match=r"ends in \.safetensors"):
-        export(sod_run, tmp_path / "a.bin")
+        export(untrained, tmp_path / "a.bin")
     with pytest.raises(UserError, match="unknown format 'keras'"):
-        export(sod_run, tmp_path / "a.keras", "keras")
+        export(untrained, tmp_path / "a.keras", "keras")
 
 
 def test_what_was_exported_says_itself_how_it_is_used(published, tmp_path, monkeypatch):

@@ -73,10 +73,11 @@ def test_every_convolution_has_its_place(u2netp):
 
 
 @needs_file
-def test_the_file_and_the_network_give_the_same_seven_maps(u2netp, maps):
+@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_the_file_and_the_network_give_the_same_seven_maps(u2netp, maps, count):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(FILE, providers=["CPUExecutionProvider"])
-    for image in photos(20):
+    for image in photos(count):
         theirs = session.run(None, {"input.1": image.transpose(2, 0, 1)[None]})
         for i, (found, expected) in enumerate(zip(maps(u2netp[0], image), theirs, strict=True)):
             np.testing.assert_allclose(found, expected[0, 0], atol=SIDE2 if i == 2 else 1e-4, rtol=0)
@@ -168,10 +169,10 @@ def test_the_file_of_another_network_is_refused(tmp_path, monkeypatch):
         load_torch_checkpoint(small, FILE)
 
 
-def test_a_program_of_ours_is_refused(tmp_path):
+def test_a_program_of_ours_is_refused(pocket, pocket_run, tmp_path):
     """It gives maps, perhaps turned over, of images of its own preparation; as published weights it would lose that."""
     pytest.importorskip("jax2onnx")
-    path = export("u2netp-dbd", tmp_path / "a.onnx", "onnx").path
+    path = export(pocket_run, tmp_path / "a.onnx", "onnx").path
     with pytest.raises(UserError, match=r"a\.onnx is a program of afiu export.*export it as --format safetensors"):
         load_torch_checkpoint(create_model("u2netp"), path)
 

@@ -276,7 +276,8 @@ def test_a_trained_network_as_a_module(pocket_run):
     images = np.random.default_rng(0).random((1, 64, 64, 3), np.float32)
     maps = nnx.sigmoid(network(jnp.asarray(images)).logits)[..., 0]
     np.testing.assert_allclose(maps, predictor._run(images), atol=1e-5)
-    focus = nnx.sigmoid(load_network("u2netp-dbd")(jnp.asarray(images)).logits)[..., 0]  # what it was trained on
+    maps_of = nnx.jit(lambda network, images: nnx.sigmoid(network(images).logits)[..., 0])
+    focus = maps_of(load_network("u2netp-dbd"), jnp.asarray(images))  # what it was trained on
     np.testing.assert_allclose(1 - focus, Predictor("u2netp-dbd", batch_size=1)._run(images), atol=1e-4)
     with pytest.raises(UserError, match="batch_size is 0"):
         Predictor(pocket_run, batch_size=0)

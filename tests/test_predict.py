@@ -169,8 +169,8 @@ def test_what_a_network_smooths_itself_is_smoothed_once(photo):
     np.testing.assert_array_equal(found.predict(large), once.predict(large))
 
 
-def test_native_maps_have_every_size_and_keep_their_order(photo, tmp_path):
-    native = load("u2netp-sod", size="native", batch_size=2)
+def test_native_maps_have_every_size_and_keep_their_order(pocket, pocket_run, photo, tmp_path):
+    native = load(pocket_run, size="native", batch_size=2)
     photos = [photo, photo, photo, photo[:33, :47], photo]
     maps = native.predict(photos)
     assert [m.shape for m in maps] == [p.shape[:2] for p in photos]
@@ -178,8 +178,8 @@ def test_native_maps_have_every_size_and_keep_their_order(photo, tmp_path):
     np.testing.assert_allclose(maps[3], native.predict(photos[3]), atol=1e-5)
 
 
-def test_strips_and_dots_have_a_native_map(photo, predictor):
-    native = load("u2netp-sod", size="native")
+def test_strips_and_dots_have_a_native_map(pocket, pocket_run, photo):
+    native = load(pocket_run, size="native")
     assert native.predict(photo[:1, :1]).shape == (1, 1)
     assert native.predict(np.resize(photo, (20, 1500, 3))).shape == (20, 1500)
 

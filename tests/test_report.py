@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_command
+from conftest import ROOT, run_command, run_here
 from PIL import Image
-from test_commands import refusal
+from test_commands import refusal, refused
 
 from afiu_jax.commands.report import write_report
 from afiu_jax.errors import UserError
@@ -58,11 +58,11 @@ def methods() -> list[Scored]:
     return scored
 
 
-def test_page_shows_scores_pictures_and_curves_and_needs_no_network(folders, sod_run, tmp_path):
+def test_page_shows_scores_pictures_and_curves_and_needs_no_network(folders, pocket_run, tmp_path):
     out = tmp_path / "report"
     done = run_command(
         *AFIU, "--predictions", folders / "good", "--predictions", folders / "bad", "--masks", folders / "masks",
-        "--images", folders / "images", "--run", sod_run, "--published", "CUHK", "--title", "Two methods", "-o", out,
+        "--images", folders / "images", "--run", pocket_run, "--published", "CUHK", "--title", "Two methods", "-o", out,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     page = (out / "index.html").read_text(encoding="utf-8")
@@ -81,17 +81,17 @@ def test_page_shows_scores_pictures_and_curves_and_needs_no_network(folders, sod
     assert "report:" in done.stdout
 
 
-def test_report_on_runs_alone_makes_and_scores_their_maps(sod_run, tmp_path):
-    command = (*AFIU, "--run", sod_run, "--data", "scenes", "--split", "test[:3]", "-o", tmp_path)
-    done = run_command(*command)
+def test_report_on_runs_alone_makes_and_scores_their_maps(pocket, pocket_run, tmp_path):
+    command = ("report", "--run", pocket_run, "--data", "scenes", "--split", "test[:3]", "-o", tmp_path)
+    done = run_here(*command)
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "maps" / sod_run.name).glob("*.png"))) == 3
+    assert len(list((tmp_path / "maps" / pocket_run.name).glob("*.png"))) == 3
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "scene-test-00000" in page
     assert "1 = salient" in page
-    again = run_command(*AFIU, "--run", sod_run, "--split", "val[:2]", "-o", tmp_path)  # of the run's own test data
+    again = run_here("report", "--run", pocket_run, "--split", "val[:2]", "-o", tmp_path)  # of the run's own test data
     assert again.returncode == 0, again.stderr
-    for folder in (f"maps/{sod_run.name}", "masks", "images"):
+    for folder in (f"maps/{pocket_run.name}", "masks", "images"):
         assert [path.stem for path in sorted((tmp_path / folder).iterdir())] == ["scene-val-00000", "scene-val-00001"]
     assert "scored on 2 images" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
@@ -109,7 +109,7 @@ def test_a_method_called_mask_does_not_stand_for_it(methods):
     assert [tile.mae is None for tile in grid.rows[0][1]] == [True, False]
 
 
-def test_an_earlier_report_leaves_nothing_behind(folders, sod_run, tmp_path, monkeypatch):
+def test_an_earlier_report_leaves_nothing_behind(folders, pocket_run, tmp_path, monkeypatch):
     """Its tables would be taken for those of the new one; and the home folder is nobody's business."""
     monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copytree(folders / "masks", tmp_path / "masks")
@@ -117,7 +117,7 @@ def test_an_earlier_report_leaves_nothing_behind(folders, sod_run, tmp_path, mon
     assert "~/masks" in page.read_text(encoding="utf-8")
     assert str(tmp_path) not in page.read_text(encoding="utf-8")
     (tmp_path / "out" / "figures" / "own.png").write_bytes(b"mine")
-    report(tmp_path / "out", {}, lambda *_: None, runs={"sod": sod_run})
+    report(tmp_path / "out", {}, lambda *_: None, runs={"sod": pocket_run})
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "figures"}
     stems = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert stems == {"loss", "validation", "own"}
@@ -186,8 +186,8 @@ def test_every_name_lies_within_the_figure(count, length):
 
 def test_report_refuses_in_one_line(folders, tmp_path):
     good, masks = folders / "good", folders / "masks"
+    assert "name what to report on" in refusal(*AFIU, "-o", tmp_path / "out")
     for flags, message in (
-        ((), "name what to report on"),
         (("--predictions", good), "name the folder of the masks"),
         (("--predictions", tmp_path / "none", "--masks", masks), "no folder"),
         (("--predictions", good, "--masks", masks, "--published", "COCO"), "no results on 'COCO'"),
@@ -201,7 +201,7 @@ def test_report_refuses_in_one_line(folders, tmp_path):
         ),
         (("--run", "u2netp-sod"), "no run in u2netp-sod"),
     ):
-        assert message in refusal(*AFIU, *flags, "-o", tmp_path / "out"), flags
+        assert message in refused(run_here("report", *flags, "-o", tmp_path / "out")), flags
 
 
 def test_best_values_are_marked_and_digits_kept(methods):

@@ -83,5 +83,6 @@ def test_frozen_norms_keep_their_statistics(frozen):
     assert all(same) if frozen else not any(same)
 
 
+@pytest.mark.slow
 def test_the_small_network_learns():
     assert loss_ratio("srm", side=65) < 0.5

@@ -5,7 +5,6 @@ import shutil
 import signal
 import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,13 +19,10 @@ from afiu_jax.evaluation import evaluate
 from afiu_jax.inference import Predictor
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import find_checkpoint, load_model
-from afiu_jax.training.devices import on_devices, replicated
-from afiu_jax.training.finetuning import nothing_frozen
 from afiu_jax.training.logging import MetricsLog, read_metrics
 from afiu_jax.training.loop import train_and_evaluate
-from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.saved import transfer
-from afiu_jax.training.state import create_state
+from afiu_jax.training.traces import Traces
 from afiu_jax.workdir import sole_use
 from input_pipeline.prepare import prepare
 from input_pipeline.records import DataError
@@ -202,7 +198,7 @@ def test_a_second_signal_ends_a_run_at_once(pocket, tmp_path, monkeypatch):
     train_and_evaluate(pocket_config(), tmp_path)
 
 
-def test_transfer_starts_from_the_other_runs_weights(sod_run, tmp_path, monkeypatch):
+def test_transfer_starts_from_the_other_runs_weights(pocket, pocket_run, tmp_path, monkeypatch):
     """DBD from SOD on bokeh: the first step sees exactly the transferred weights and statistics, and only those."""
     seen = {}
     real = loop.create_state
@@ -213,9 +209,9 @@ def test_transfer_starts_from_the_other_runs_weights(sod_run, tmp_path, monkeypa
         return state
 
     monkeypatch.setattr(loop, "create_state", spy)
-    config = tiny_config("dbd", train__num_steps=2, data__train__name="bokeh", data__train__source="scenes")
-    train_and_evaluate(config, tmp_path / "dbd", str(sod_run))
-    expected = load_model(sod_run)
+    config = pocket_config("dbd", train__num_steps=2, data__train__name="bokeh", data__train__source="scenes")
+    train_and_evaluate(config, tmp_path / "dbd", str(pocket_run))
+    expected = load_model(pocket_run)
     for name, value in {**expected.params, **expected.batch_stats}.items():
         np.testing.assert_array_equal(seen[name], value)
     assert expected.params.keys() | expected.batch_stats.keys() == seen.keys()
@@ -288,27 +284,25 @@ def test_metrics_past_the_restored_step_are_cut(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 0.5}]
 
 
-def test_one_batch_can_be_learned(sod_run):
+def test_one_batch_can_be_learned(sod_run, tmp_path):
     """The loss of two scenes, repeated, falls well below that of the best constant map.
 
     With the program of ``sod_run``, which need not be compiled again.
     """
-    config = loop.resolve(tiny_config())
-    source = open_source(Spec(**config["data"]["train"]), "salient", seed=0)
-    batch = next(loop._train_batches(source, config, 0))
-    model = create_model("afiu", rngs=nnx.Rngs(0), **config["model"]["options"])
-    optimizer = create_optimizer(config)
-    state = jax.device_put(create_state(model, optimizer), replicated())
-    step = loop._train_step(model, optimizer, nothing_frozen, config)
-    for _ in range(200):
-        state, report = step(state, *on_devices(batch))
-    share = batch["mask"].mean()
+    steps = 80
+    every = {f"{key}__every_steps": steps for key in ("eval", "checkpoint", "logging")}
+    config = tiny_config(
+        data__train__split="train[:2]", data__vertical_flip=0.0, data__color_jitter=0.0, train__num_steps=steps, **every
+    )
+    train_and_evaluate(config, tmp_path / "run", traces=Traces(tmp_path / "traces", "configs/sod.py"))
+    share = np.mean([Scenes("salient", split="train")[i]["mask"] >= 128 for i in range(2)])
     constant = -(share * np.log(share) + (1 - share) * np.log(1 - share))
-    assert report.loss < 0.6 * constant
+    losses = [line["loss"] for line in read_metrics(tmp_path / "run") if "loss" in line]
+    assert losses[-1] < 0.7 * constant
 
 
-def test_predictor_maps_have_the_photos_size_and_score(sod_run):
-    predictor = Predictor(sod_run, batch_size=4)
+def test_predictor_maps_have_the_photos_size_and_score(pocket, pocket_run):
+    predictor = Predictor(pocket_run, batch_size=4)
     source = open_source(Spec("scenes", split="test[:5]"), predictor.positive)
     found = {}
     scored = evaluate(predictor, source, lambda record, picture: found.update({record["id"]: picture}))
