@@ -82,8 +82,8 @@ class Predictor:
             resizing, photos longer than ``tiling.TILE`` in tiles.
         batch_size: pictures that go through the network at once.
         shrink_first: photos longer than twice ``size`` are shrunk to that with antialiasing first, for networks whose
-            own preparation has none (``data.antialias``). The plain resize of the published loaders would alias them
-            beyond recognition of what is sharp; on photos of the size of the data sets it changes nothing.
+            own preparation has none (``data.antialias``). A plain resize would alias them beyond recognition of what
+            is sharp; on photos of the size of the data sets it changes nothing.
 
     Attributes:
         path: what was read: the folder of a step, or a file.
@@ -177,8 +177,10 @@ class Predictor:
         data = self.config["data"]
         longest = max(image.shape[:2])
         if self._shrink_first and longest > 2 * self.size:
-            height, width = (max(round(side * 2 * self.size / longest), 1) for side in image.shape[:2])
-            image = resize(image, (height, width), antialias=True)
+            # The shorter side of a panorama not below what the network sees: enlarged again, it would be blurred.
+            least = [min(side, self.size) for side in image.shape[:2]]
+            shrunk = [round(side * 2 * self.size / longest) for side in image.shape[:2]]
+            image = resize(image, (max(shrunk[0], least[0]), max(shrunk[1], least[1])), antialias=True)
         image = resize(image, (self.size, self.size), antialias=data["antialias"])
         return np.ascontiguousarray(normalize(image, data["normalize"]))
 

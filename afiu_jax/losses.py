@@ -35,7 +35,8 @@ def binary_cross_entropy(logits: Maps, mask: Maps) -> Scalar:
     """Pixel-wise binary cross-entropy, averaged over all pixels of the batch (equation 2 of the paper).
 
     The paper sums over the pixels. Adam divides the gradient by its own scale, so the factor between sum and mean
-    leaves its steps unchanged, and the mean does not depend on the image size. SRM's loss over two channels before a
+    leaves its steps unchanged, but for its epsilon of 1e-8: gradients about as small, which the factor may make them,
+    give smaller steps. The mean does not depend on the image size. SRM's loss over two channels before a
     softmax is this one on their difference.
     """
     return optax.sigmoid_binary_cross_entropy(logits, mask).mean()

@@ -8,6 +8,7 @@ saving keeps when somebody deletes the folder and begins another run in its plac
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ def sole_use(folder: Path, what: str = "run", advice: str = "pass another --work
         what: kind of program that works there, for messages.
         advice: what one can do instead, for messages.
 
+    On a file system without locks (Lustre without its option ``flock``, some network drives) nothing is held, and said.
+
     Raises:
         UserError: another live process holds it, or it cannot be written.
     """
@@ -57,14 +60,20 @@ def sole_use(folder: Path, what: str = "run", advice: str = "pass another --work
         try:
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                held.callback(os.close, _lock(beside(folder)))
+                held.callback(os.close, _lock(beside(folder))[0])
                 held.callback(_remove, beside(folder))  # while it is still locked, so that it is nobody else's
             except OSError as error:
                 # Only who may write beside a folder can delete it: where nobody may, its own lock is enough.
                 if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                     raise
-            descriptor = _lock(inside(folder))
+            descriptor, is_locked = _lock(inside(folder))
             held.callback(os.close, descriptor)
+            if not is_locked:
+                print(
+                    f"warning: the file system of {folder} has no locks: see to it yourself that no other {what} works "
+                    "there",
+                    file=sys.stderr,
+                )
         except BlockingIOError:
             raise UserError(f"another {what} is at work in {folder}: wait until it has ended, or {advice}") from None
         except OSError as error:
@@ -82,18 +91,32 @@ def beside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.lock")
 
 
-def _lock(path: Path) -> int:
-    """An open file with a lock on it, that is at its path: its last holder may have removed it meanwhile."""
+def _lock(path: Path) -> tuple[int, bool]:
+    """An open file with a lock on it, that is at its path: its last holder may have removed it meanwhile.
+
+    Returns:
+        its descriptor, and whether it is locked; it is not where the file system has no locks.
+    """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked = _lock_if_possible(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
         if _is_open_at(descriptor, path):
-            return descriptor
+            return descriptor, is_locked
         os.close(descriptor)
+
+
+def _lock_if_possible(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        return False
+    return True
 
 
 def _remove(path: Path) -> None:

@@ -6,8 +6,8 @@ Reproduces: Table 3, row "Ours" (DUTS-TE max F .8711, MAE .0416), the check that
 Time: the paper reports 24 h on one RTX 2080 Ti; ours has not been run at this size.
 Data: ``afiu data prepare duts``. The paper names no validation data; this file scores 500 images of DUTS-TE while
 training, and the checkpoint that a transfer takes is the best of them by MAE.
-Departures: the loss is the mean over pixels, not the sum (Adam's steps are the same); strength of the colour jitter
-is ours (0.1), the paper gives none.
+Departures: the loss is the mean over pixels, not the sum (Adam's steps are the same up to its epsilon); strength of
+the colour jitter is ours (0.1), the paper gives none.
 
 Variants
     ``:small``  AFIU-small at 128 px from scratch on a folder of your own (``--config.data.train.path=…``), for a CPU;

@@ -133,7 +133,8 @@ def _prepared_folder(name: str, root: Path) -> Path:
         return max(versions, key=lambda folder: tfds.core.Version(folder.name))
     if name in BUILDERS:
         raise DataError(
-            f"{name} is not prepared in {root}: run `afiu data prepare {name} [--manual-dir DIR] [--data-dir DIR]`, "
+            f"{name} is not prepared in {root}: run `afiu data prepare {name} [--manual-dir DIR] [--data-dir DIR]`; "
+            "name another DIR by TFDS_DATA_DIR=DIR, or by the path of each data set (--config.data.train.path=DIR); "
             "or try the configuration's :demo variant, which needs no data. "
             f"By hand: {builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS}"
         )

@@ -164,6 +164,7 @@ def test_what_a_resumed_run_may_change():
     config.checkpoint.keep_last = 9
     config.logging.panels = 1
     config.data.workers = 8
+    config.data.on_error = "skip"
     config.data.train.path = "elsewhere"
     assert differences(old, resolve(config)) == []
     config.train.learning_rate = 0.5

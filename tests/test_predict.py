@@ -159,6 +159,13 @@ def test_large_photos_are_smoothed_before_they_are_shrunk(predictor):
     assert plain._prepare(rolled).std(axis=(0, 1)).max() > 0.5
 
 
+def test_a_panorama_is_not_shrunk_below_what_the_network_sees(predictor):
+    """Sixteen to one: rows of black and white lines, of which the network's size holds as many as there are."""
+    lines = np.zeros((SIZE, SIZE * 16, 3), np.uint8)
+    lines[::2] = 255
+    assert predictor._prepare(lines).std(axis=(0, 1)).min() > 1
+
+
 # Native size
 
 

@@ -19,6 +19,7 @@ from afiu_jax.losses import (
     structural_dissimilarity,
 )
 from afiu_jax.networks import NETWORKS, Prediction
+from afiu_jax.networks.published import PUBLISHED
 from afiu_jax.training.config import load_config, resolve
 from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.optimizer import create_optimizer, learning_rate
@@ -168,6 +169,9 @@ def test_every_configuration_resolves_at_a_legal_size(network):
         assert config["loss"]["name"] == DEFAULT_LOSS[network]
         assert config["data"]["normalize"] == NETWORKS[network].normalization
         assert config["data"]["image_size"] in NETWORKS[network].sizes
+        # Of the published loaders, those of U²-Net and BASNet alone do not smooth.
+        assert config["data"]["antialias"] == (network not in ("u2net", "u2netp", "basnet"))
+        assert config["data"]["antialias"] == PUBLISHED[network].antialias
         crop = config["data"]["random_crop"]
         assert not crop or crop in NETWORKS[network].sizes
         assert (config["task"]["name"] == "dbd") == variant.endswith("dbd")

@@ -284,6 +284,27 @@ def test_metrics_past_the_restored_step_are_cut(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 0.5}]
 
 
+def test_the_log_of_a_run_whose_checkpoints_are_gone_is_kept(pocket, pocket_run, tmp_path, capsys):
+    run = shutil.copytree(pocket_run, tmp_path / "run")
+    old = read_metrics(run)
+    for expected in (["metrics-1.jsonl"], ["metrics-1.jsonl"], ["metrics-1.jsonl", "metrics-2.jsonl"]):
+        if expected[-1] not in [path.name for path in run.glob("metrics-*")]:
+            shutil.rmtree(run / "checkpoints")
+        train_and_evaluate(pocket_config(), run)
+        assert sorted(path.name for path in run.glob("metrics-*")) == expected
+    assert [json.loads(line) for line in (run / "metrics-1.jsonl").read_text().splitlines()] == old
+    assert capsys.readouterr().out.count("the log of a run whose checkpoints are gone is") == 2
+
+
+def test_a_start_that_marks_the_opposite_is_told(pocket, pocket_run, tmp_path, capsys):
+    begin = {"train__num_steps": 2, "eval__every_steps": 2}
+    train_and_evaluate(pocket_config("dbd", **begin), tmp_path / "focus", str(pocket_run))
+    assert "turned over" not in capsys.readouterr().out  # what salient objects are is no opposite
+    other = pocket_config("dbd", task__positive="blur", **begin)
+    train_and_evaluate(other, tmp_path / "blur", str(tmp_path / "focus"))
+    assert "pass --config.task.positive=focus to go on as it was" in " ".join(capsys.readouterr().out.split())
+
+
 def test_one_batch_can_be_learned(sod_run, tmp_path):
     """The loss of two scenes, repeated, falls well below that of the best constant map.
 

@@ -44,6 +44,17 @@ def test_a_folder_is_free_again_after_use_and_nothing_lies_beside_it(tmp_path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
+def test_a_file_system_without_locks_is_said_and_done_without(tmp_path, monkeypatch, capsys):
+    def unknown(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")  # Lustre that is mounted without flock
+
+    monkeypatch.setattr(workdir.fcntl, "flock", unknown)
+    with sole_use(tmp_path / "run") as hold:
+        hold.require()
+    told = f"warning: the file system of {tmp_path / 'run'} has no locks: see to it yourself that no other run works"
+    assert capsys.readouterr().err == f"{told} there\n"
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_a_live_process_keeps_others_out_and_a_killed_one_does_not(tmp_path, end):
     folder = tmp_path / "run"

@@ -97,7 +97,7 @@ def evenly_spread(count: int, most: int) -> list[int]:
 
 
 def published_config(name: str, preset: str = "") -> Resolved:
-    """The configuration of a network as it was published: its image size and its normalisation, salient objects.
+    """The configuration of a network as it was published: its image size and preparation, salient objects.
 
     Raises:
         UserError: unknown network or preset.
@@ -105,7 +105,7 @@ def published_config(name: str, preset: str = "") -> Resolved:
     config = base_config()
     config.model.name, config.model.preset = name, preset
     if name in PUBLISHED:
-        config.data.image_size = PUBLISHED[name].image_size
+        config.data.image_size, config.data.antialias = PUBLISHED[name].image_size, PUBLISHED[name].antialias
     return resolve(config)
 
 

@@ -218,6 +218,13 @@ def other_data(before: Resolved, now: Resolved, made: Collection[str] = ()) -> l
 
 def warn_of_start(old: Resolved, new: Resolved, console: Console) -> None:
     """Tells what in the configuration of the initial weights does not go with a run from them."""
+    was, becomes = old["task"]["positive"], new["task"]["positive"]
+    if {was, becomes} == {"blur", "focus"}:
+        console.print(
+            f"warning: what --init_from has learned to mark is {was}, of which {becomes} is the opposite: it begins "
+            f"with maps that are turned over; pass --config.task.positive={was} to go on as it was",
+            style="yellow",
+        )
     before, now = old["data"]["normalize"], new["data"]["normalize"]
     if before != now:
         console.print(

@@ -28,7 +28,8 @@ def naming_full_memory(config: Resolved) -> Iterator[None]:
         raise UserError(
             f"{jax.devices()[0].device_kind} has not enough memory for {config['model']['name']} with batches of "
             f"{size} images of {width}x{height}, or of eval.batch_size={config['eval']['batch_size']}: "
-            "train.remat=True, train.layouts=True, train.accumulate=2, model.options.dtype=bfloat16 and smaller "
-            "batches take less; on a GPU JAX takes three quarters of its memory, or what "
+            "train.remat=True, train.layouts=True and a smaller eval.batch_size take less, also when a run goes on; "
+            "a new one may have smaller batches, train.accumulate=2 where every device can halve its own, or "
+            "model.options.dtype=bfloat16; on a GPU JAX takes three quarters of its memory, or what "
             "XLA_PYTHON_CLIENT_MEM_FRACTION=.95 says"
         ) from error

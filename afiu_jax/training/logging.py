@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,18 @@ def _parse(text: str) -> dict | None:
     except json.JSONDecodeError:
         return None
     return line if isinstance(line, dict) and "step" in line else None
+
+
+def keep_old_log(workdir: Path) -> Path | None:
+    """Moves the log of a run that has no checkpoints any more out of the way of one that begins.
+
+    Returns:
+        where it is now; None if there is none, or nothing in it that a repeated beginning does not write again.
+    """
+    if not any("val_mae" in line for line in read_metrics(workdir)):
+        return None
+    kept = next(path for i in count(1) if not (path := workdir / f"metrics-{i}.jsonl").exists())
+    return (workdir / "metrics.jsonl").rename(kept)
 
 
 def _cut(path: Path, last_step: int, unvalidated: bool) -> None:

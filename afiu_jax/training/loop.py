@@ -43,7 +43,7 @@ from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.full_memory import naming_full_memory
 from afiu_jax.training.hosts import held_by_first, is_first, require_agreement, require_shared
 from afiu_jax.training.layouts import in_own_layouts
-from afiu_jax.training.logging import MetricsLog, SilentLog, write_json
+from afiu_jax.training.logging import MetricsLog, SilentLog, keep_old_log, write_json
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.run import Outcome, Run, Watched, validation_is_due
@@ -166,6 +166,8 @@ def train_and_evaluate(
             console.print(f"nothing to do: {workdir} is at step {position} of {steps}")
             return Outcome(position, steps, None, None)
         if is_first():
+            if begins and (kept := keep_old_log(workdir)):
+                console.print(f"warning: the log of a run whose checkpoints are gone is {kept} now", style="yellow")
             write_json(workdir / "config.json", config)
         deterministic = config["train"]["deterministic"]
         validation = Validation(val, config, make_predict_step(in_use, deterministic=deterministic))

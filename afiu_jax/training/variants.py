@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from afiu_jax.networks import NETWORKS
+from afiu_jax.networks.published import PUBLISHED
 from afiu_jax.training.config import dataset, load_config, unknown_variant
 
 _ZOO = {
@@ -48,9 +49,9 @@ def zoo(network: str, variant: str, *, image_size: int, data: Mapping, train: Ma
     Args:
         network: a key of ``NETWORKS``.
         variant: nothing: the network's own SOD recipe on DUTS; ``dbd``: the paper's transfer recipe on the 604 photos
-            of CUHK, which is AFIU's (section 3.3), at the network's size; ``own-dbd``: the network's own recipe there,
-            for as many epochs, its learning rate changed at the same shares of the run; ``small``, ``demo``,
-            ``demo-dbd``: the variants of ``configs/sod.py`` and ``configs/dbd.py`` with the network's small preset.
+            of CUHK, which is AFIU's (section 3.3), on photos resized as the network's are; ``own-dbd``: the network's
+            own recipe there, for as many epochs, its learning rate changed at the same shares of the run; ``small``,
+            ``demo``, ``demo-dbd``: the variants of ``configs/sod.py`` and ``configs/dbd.py`` with the network's small preset.
         image_size: of the published network, in pixels.
         data: what its recipe changes in ``data``.
         train: what its recipe changes in ``train``.
@@ -61,7 +62,7 @@ def zoo(network: str, variant: str, *, image_size: int, data: Mapping, train: Ma
     if variant not in _ZOO:
         raise unknown_variant(variant, [name for name in _ZOO if name])
     config = load_config(*_ZOO[variant].split(":"))
-    config.model.name = network
+    config.model.name, config.data.antialias = network, PUBLISHED[network].antialias
     if variant in ("", "dbd", "own-dbd"):
         config.data.image_size = image_size
     else:

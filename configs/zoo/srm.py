@@ -8,7 +8,8 @@ momentum 0.99, decay 5e-4, batch 1, 300,000 steps (its test takes the snapshot o
 
 Departures: the loss is the mean over pixels, so the learning rate is 353² times its own and the decay, which goes with
 the rate and was no sum, as much less; new layers learn at the rate
-of the old ones, where the original has them ten times as fast; normalisations learn (``model.options.frozen_norm``).
+of the old ones, where the original has them ten times as fast; normalisations learn (``model.options.frozen_norm``);
+photos are resized bilinearly, where MATLAB is bicubic.
 
 Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
 """
