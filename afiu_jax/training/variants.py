@@ -51,7 +51,7 @@ def zoo(network: str, variant: str, *, image_size: int, data: Mapping, train: Ma
         variant: nothing: the network's own SOD recipe on DUTS; ``dbd``: the paper's transfer recipe on the 604 photos
             of CUHK, which is AFIU's (section 3.3), on photos resized as the network's are; ``own-dbd``: the network's
             own recipe there, for as many epochs, its learning rate changed at the same shares of the run; ``small``,
-            ``demo``, ``demo-dbd``: the variants of ``configs/sod.py`` and ``configs/dbd.py`` with the network's small preset.
+            ``demo``, ``demo-dbd``: the variants of ``configs/sod.py`` and ``configs/dbd.py``, and the small preset.
         image_size: of the published network, in pixels.
         data: what its recipe changes in ``data``.
         train: what its recipe changes in ``train``.
