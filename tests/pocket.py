@@ -3,6 +3,8 @@
 ``python train.py --config=tests/pocket.py``, with this folder in ``PYTHONPATH``, is a tiny run of it.
 """
 
+import sys
+from types import ModuleType
 from typing import ClassVar
 
 import pytest
@@ -11,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from afiu_jax.batch_norm import batch_norm
+from afiu_jax.interop import names
 from afiu_jax.layers import conv, resize
 from afiu_jax.losses import DEFAULT_LOSS
 from afiu_jax.networks import NETWORKS
@@ -37,6 +40,13 @@ def add_pocket(patch: pytest.MonkeyPatch) -> None:
     """Adds it to the networks."""
     patch.setitem(NETWORKS, "pocket", Pocket)
     patch.setitem(DEFAULT_LOSS, "pocket", "bce")
+
+
+def add_names(patch: pytest.MonkeyPatch, network: str = "pocket") -> None:
+    """Gives it published names, its own, under which it is exported and imported."""
+    own = ModuleType(f"{names.__name__}.{network}")
+    own.module_name = lambda model, path: path
+    patch.setitem(sys.modules, own.__name__, own)
 
 
 def pocket_config(task: str = "sod", **overrides):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from conftest import TINY_OPTIONS, run_command
 from PIL import Image
-from pocket import pocket_config
+from pocket import add_names, pocket_config
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -19,14 +20,15 @@ from afiu_jax.export import export
 from afiu_jax.inference import Predictor
 from afiu_jax.interop import importing, load_torch_checkpoint
 from afiu_jax.interop.exported import read_exported
-from afiu_jax.interop.importing import import_weights
+from afiu_jax.interop.importing import import_weights, published_config
 from afiu_jax.interop.layout import to_published
 from afiu_jax.networks import NETWORKS
 from afiu_jax.networks.published import PUBLISHED
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import find_checkpoint, has_checkpoints, load_model
+from afiu_jax.training.checks import warn_of_start
 from afiu_jax.training.saved import match
-from afiu_jax.weights import FOLDER
+from afiu_jax.weights import FOLDER, load_weights
 from input_pipeline.photos import Photos
 
 
@@ -99,6 +101,30 @@ def test_training_from_folded_normalisations_is_warned_of(pocket, pocket_run, tm
     with pytest.raises(RuntimeError, match="before the first step"):
         loop.train_and_evaluate(pocket_config(), tmp_path / "next", str(find_checkpoint(run)))
     assert "training undoes that: import it again with --calibrate PHOTOS" in " ".join(capsys.readouterr().out.split())
+
+
+def test_folded_normalisations_stay_known_through_an_export(pocket, tmp_path, monkeypatch):
+    """Else training from the file would undo them without a word, and no photos could mend it."""
+    add_names(monkeypatch)
+    model = create_model("pocket")
+    model.norm.var[...] = np.full(4, 1 - model.norm.epsilon, np.float32)  # as ``onnx_graph`` leaves a folded one
+    save_file(to_published(model, "pocket"), tmp_path / "folded.safetensors")
+    import_weights("pocket", tmp_path / "folded.safetensors", tmp_path / "run")
+    for start, name in (("run", "first"), ("first.safetensors", "second")):
+        path = export(tmp_path / start, tmp_path / f"{name}.safetensors", size=32, half=name == "second").path
+        console = Console(width=200, record=True)
+        warn_of_start(load_weights(path).config, published_config("pocket"), console)
+        assert "import it again with --calibrate PHOTOS" in console.export_text()
+    import_weights("pocket", path, tmp_path / "again")
+    assert load_model(tmp_path / "again").config["imported"]["untrainable"]
+    (tmp_path / "photos").mkdir()
+    Image.effect_noise((40, 30), 60).save(tmp_path / "photos" / "a.png")
+    import_weights("pocket", path, tmp_path / "mended", photos=tmp_path / "photos")
+    mended = load_model(tmp_path / "mended")
+    assert not mended.config["imported"]["untrainable"]
+    assert mended.batch_stats["norm.mean"].all()
+    mended = export(tmp_path / "mended", tmp_path / "mended.safetensors").path
+    assert not load_weights(mended).config["imported"]["untrainable"]
 
 
 def test_what_was_trained_is_exported_in_the_published_names(untrained, tmp_path):

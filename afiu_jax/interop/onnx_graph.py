@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
+from afiu_jax.batch_norm import BatchNorm
 from afiu_jax.errors import UserError
 from afiu_jax.interop.layout import Entry, entries
 from afiu_jax.interop.readers import StateDict
@@ -30,7 +31,22 @@ Module = Mapping[str, Entry]
 """Arrays of one of our modules by the name of the leaf."""
 
 
-def read_onnx(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tuple[str, ...]]:
+def folded_norms(model: nnx.Module) -> tuple[str, ...]:
+    """Our paths of the normalisations that are the identity, up to a shift, as what an exporter folded is here.
+
+    Weights alone tell, through whatever files they have gone since: a normalisation that was trained, or has its
+    initial values, has another mean or variance.
+    """
+    return tuple(
+        ".".join(map(str, path))
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, BatchNorm)
+        and not np.any(module.mean[...])
+        and np.all(np.asarray(module.var[...]) == np.float32(1 - module.epsilon))
+    )
+
+
+def read_onnx(path: Path, model: nnx.Module, name: str) -> StateDict:
     """The published state dict of a network from its ONNX graph.
 
     Args:
@@ -39,7 +55,7 @@ def read_onnx(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tupl
         name: its key in ``NETWORKS``.
 
     Returns:
-        Arrays by published key, as if nothing had been folded, and our paths of the normalisations that were.
+        Arrays by published key, as if nothing had been folded; ``folded_norms`` tells what was.
 
     Raises:
         UserError: no such file, a damaged one, another network's, or the ``onnx`` package is not installed.
@@ -52,7 +68,7 @@ def read_onnx(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tupl
         raise UserError(f"cannot read {path}, which is damaged or not an ONNX file") from error
 
 
-def _read(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tuple[str, ...]]:
+def _read(path: Path, model: nnx.Module, name: str) -> StateDict:
     """What ``read_onnx`` returns; raises anything if the graph is damaged."""
     graph, tensors = _load(path)
     modules: dict[str, dict[str, Entry]] = defaultdict(dict)
@@ -64,7 +80,7 @@ def _read(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tuple[st
     epsilon = {".".join(map(str, at)): getattr(module, "epsilon", None) for at, module in nnx.iter_modules(model)}
     norm_nodes = {node.input[0]: node for node in graph.node if node.op_type == "BatchNormalization"}
     side, _ = NETWORKS[name].sizes.nearest(320)
-    misfit, folded = f"{path} does not fit {name}", []
+    misfit = f"{path} does not fit {name}"
     for node, ours in _pairs(graph, tensors, modules, convolutions(model, side), misfit):
         kernel, *bias = _constants(node, tensors, misfit)
         module, norm = modules[ours.path], modules[ours.norm] if ours.norm else {}
@@ -78,11 +94,10 @@ def _read(path: Path, model: nnx.Module, name: str) -> tuple[StateDict, tuple[st
             ones = np.ones(len(kernel), np.float32)
             shift = bias.pop() if bias else 0 * ones  # where our convolution has no bias of its own
             values = [ones, shift, 0 * ones, (1 - epsilon[ours.norm]) * ones]
-            folded.append(ours.norm)
         arrays |= {norm[leaf].key: value for leaf, value in zip(_NORM_LEAVES, values, strict=False)}
         if bias:
             raise UserError(f"{misfit}: {node.name or node.input[1]} has a bias, {_kernel(module).key} has none")
-    return arrays, tuple(folded)
+    return arrays
 
 
 def _load(path: Path):

@@ -8,7 +8,7 @@ from flax import nnx
 
 from afiu_jax.interop.layout import entries, from_published, is_counter
 from afiu_jax.interop.names import network_name
-from afiu_jax.interop.onnx_graph import read_onnx
+from afiu_jax.interop.onnx_graph import folded_norms, read_onnx
 from afiu_jax.interop.readers import as_state_dict, read_state_dict
 from afiu_jax.layers import Kept
 from input_pipeline.paths import at_home
@@ -23,8 +23,8 @@ class Report:
         loaded: our dotted path of every array that was loaded, by published key.
         kept: sizes of those that no output depends on, in the original either, by published key.
         counters: keys that were passed over: PyTorch's counts of training batches.
-        folded: our paths of the normalisations that the file had folded into the convolutions before them; they are
-            the identity now, and training would undo it.
+        folded: our paths of the normalisations that the file, or the one that its weights come from, had folded into
+            the convolutions before them; they are the identity now, and training would undo it.
     """
 
     source: str
@@ -64,17 +64,14 @@ def load_torch_checkpoint(model: nnx.Module, path_or_state_dict: str | Path | Ma
         UserError: an unreadable file, a pickle of more than arrays, or arrays of another network; the message is one
             line that names the first keys at fault.
     """
-    name, folded = network_name(model), ()
+    name = network_name(model)
     if isinstance(path_or_state_dict, Mapping):
         source = "the state dict"
         arrays = as_state_dict(path_or_state_dict, source)
     else:
         path = at_home(path_or_state_dict)
         source = str(path)
-        if path.suffix == ".onnx":
-            arrays, folded = read_onnx(path, model, name)
-        else:
-            arrays = read_state_dict(path)
+        arrays = read_onnx(path, model, name) if path.suffix == ".onnx" else read_state_dict(path)
     from_published(model, name, arrays, source)
     places = list(entries(model, name))
     return Report(
@@ -82,5 +79,5 @@ def load_torch_checkpoint(model: nnx.Module, path_or_state_dict: str | Path | Ma
         loaded={entry.key: entry.path for entry in places},
         kept={entry.key: entry.variable.size for entry in places if isinstance(entry.variable, Kept)},
         counters=tuple(key for key in arrays if is_counter(key)),
-        folded=folded,
+        folded=folded_norms(model),
     )
