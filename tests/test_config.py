@@ -69,6 +69,7 @@ def test_unknown_variant_and_configuration():
         ("model.options.rsu_heights", (2, 2), r"model.options.rsu_heights is \(2, 2\); it must be 5 values like"),
         ("model.options.dtype", "float16", "model.options.dtype is 'float16'; it is one of: float32, bfloat16"),
         ("loss.name", "l1", "unknown loss 'l1'; loss.name is auto or one of"),
+        ("task.name", "defocus", "task.name is 'defocus'; it is one of: sod, dbd"),
         ("data.normalize", "zero", "data.normalize is 'zero'"),
         ("data.on_error", "ignore", r"data.on_error is .ignore.; it is one of: stop, skip"),
         ("train.nonfinite", "warn", r"train.nonfinite is .warn.; it is one of: stop, skip"),

@@ -161,6 +161,24 @@ def test_what_was_exported_says_itself_how_it_is_used(published, tmp_path, monke
     assert Predictor(run).positive == "blur"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "known"),
+    [
+        ("positive", "blurred", "salient, blur, focus"),
+        ("task", "defocus", "sod, dbd"),
+        ("normalize", "image-net", "imagenet, max-imagenet, bgr255"),
+    ],
+)
+def test_a_use_that_nothing_here_knows_is_refused(key, value, known, tmp_path):
+    """Metadata that somebody wrote by hand: what they mean is not to be guessed."""
+    own, file = FOLDER / "u2netp-dbd.safetensors", tmp_path / "mine.safetensors"
+    with safe_open(own, "numpy") as opened:
+        save_file(load_file(own), file, {**opened.metadata(), key: value})
+    line = f"the metadata of {file} say that {key} is '{value}'; it is one of: {known}"
+    assert refused(read_exported, file) == line
+    assert refused(import_weights, "u2netp", file, tmp_path / "run") == line
+
+
 def test_the_meaning_of_other_files_is_the_callers_to_say(published, tmp_path):
     assert "--white is 'black'" in refused(
         import_weights, "afiu", published, tmp_path, preset="small", positive="black"

@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from flax import nnx
@@ -26,8 +27,11 @@ from afiu_jax.errors import UserError
 from afiu_jax.interop.layout import fitting, to_published
 from afiu_jax.networks import abstract_model
 from afiu_jax.training.saved import SavedModel
+from input_pipeline.records import Meaning
+from input_pipeline.transforms import Normalization
 
 _KEYS = {"network", "options", "task", "positive", "normalize", "antialias", "image_size"}
+_KNOWN = {"task": ("sod", "dbd"), "positive": get_args(Meaning), "normalize": get_args(Normalization)}
 _STATISTICS = ("running_mean", "running_var")
 
 
@@ -93,7 +97,7 @@ def read_use(path: Path) -> dict | None:
         ``task``, ``model``, ``data``, and ``imported`` with ``untrainable``.
 
     Raises:
-        UserError: a file that cannot be read.
+        UserError: a file that cannot be read, or says what nothing here knows.
     """
     with _opened(path) as file:
         return _use(file.metadata() or {}, path)
@@ -111,6 +115,11 @@ def _opened(path: Path) -> Iterator[safe_open]:
 def _use(found: dict[str, str], path: Path) -> dict | None:
     if not found.keys() >= _KEYS:
         return None
+    for key, known in _KNOWN.items():
+        if found[key] not in known:
+            raise UserError(
+                f"the metadata of {path} say that {key} is {found[key]!r}; it is one of: {', '.join(known)}"
+            )
     try:
         return {
             "task": {"name": found["task"], "positive": found["positive"]},
@@ -130,7 +139,7 @@ def read_exported(path: Path) -> SavedModel:
     """Reads a network that ``write_exported`` wrote.
 
     Raises:
-        UserError: a file that cannot be read, or was not written so.
+        UserError: a file that cannot be read, was not written so, or says what nothing here knows.
     """
     with _opened(path) as file:
         found = file.metadata() or {}

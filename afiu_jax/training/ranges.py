@@ -78,6 +78,7 @@ def check_values(flat: Mapping[str, Any]) -> None:
     if flat["data.random_crop"] > flat["data.image_size"]:
         raise UserError(f"data.random_crop is {flat['data.random_crop']}, more than data.image_size")
     for key, known in (
+        ("task.name", ("sod", "dbd")),
         ("data.normalize", ("imagenet", "max-imagenet", "bgr255")),
         ("train.optimizer", ("adam", "sgd")),
         ("train.schedule", ("constant", "poly", "step")),
