@@ -159,6 +159,7 @@ def report(
     folders = {"images_dir": images_dir, "masks_dir": masks_dir}
     _only_with("--data", data, {"white": white, **folders})
     _only_with("--data folder or bokeh", data in ("folder", "bokeh"), folders)
+    _only_with("data that is not generated", data != "scenes", {"path": path, "white": white})
     names = images_dir or "images", masks_dir or "masks"
     spec = Spec(data, path, _part(data, None, split), white, *names) if data else None
     write_report(

@@ -100,6 +100,21 @@ def pretend_checkpoint(workdir: Path, step: int, scores: dict[str, float] | None
         (folder / item / file).write_text(text)
 
 
+def rewrite_config(workdir: Path, **changes) -> Path:
+    """Other values in every checkpoint of a run, ``__`` for the dots of keys; gives the work directory back."""
+    for meta in workdir.glob("checkpoints/*/meta/metadata"):
+        found = json.loads(meta.read_text())
+        for key, value in changes.items():
+            *parents, last = key.split("__")
+            node = found["config"]
+            for parent in parents:
+                node = node[parent]
+            node[last] = value
+        meta.write_text(json.dumps(found))
+        (meta.parents[1] / "checksums.json").unlink(missing_ok=True)  # else what was changed counts as damage
+    return workdir
+
+
 @pytest.fixture
 def pocket(monkeypatch) -> None:
     """The network of ``pocket.py`` is one of the networks."""

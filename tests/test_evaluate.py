@@ -1,23 +1,26 @@
 """``afiu evaluate``: maps on disk and networks, with everything that is odd about the files said aloud."""
 
 import json
+import re
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import run_command, run_here
+from conftest import rewrite_config, run_command, run_here
 from PIL import ExifTags, Image
 from test_commands import refusal, refused
 
 from afiu_jax.cli import _part
-from afiu_jax.commands.evaluate import with_radius_of
+from afiu_jax.commands.evaluate import score_checkpoint, with_radius_of
+from afiu_jax.commands.report import write_report
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate, evaluate_folder, score_batches
 from afiu_jax.inference import Predictor
 from afiu_jax.mapfolder import MapFolder
 from afiu_jax.maps import map_writer
 from afiu_jax.scoring import Scorer
-from input_pipeline.sources import Spec, describe_drawn, open_source
+from input_pipeline.sources import Spec, describe, describe_drawn, open_source
 
 KEYS = {
     *("mae", "max_f", "max_f_mean_curve", "mean_f", "adaptive_f", "f_at_half", "weighted_f", "s_measure"),
@@ -203,6 +206,19 @@ def test_maps_replace_those_of_before_and_nobody_elses(pocket, pocket_run, tmp_p
         assert len(list((tmp_path / "maps").iterdir())) == count
     (tmp_path / "maps" / "photo.jpg").write_bytes(b"somebody's")
     assert "photo.jpg is there already, and not known to be of this program" in refused(run_here(*command))
+
+
+@pytest.mark.parametrize("test", [{"name": "scenes"}, {"name": "bokeh", "source": "scenes"}])
+def test_a_path_for_data_that_are_generated_is_refused(test, pocket, pocket_run, tmp_path):
+    """Else scenes are scored, and taken for the pictures that were named."""
+    run = rewrite_config(shutil.copytree(pocket_run, tmp_path / "run"), data__test=test)
+    line = f"--path is mine, and the test data of run are generated ({describe(Spec(**test))}): say with --data"
+    for command in (
+        lambda: score_checkpoint(str(run), None, path="mine"),
+        lambda: write_report(tmp_path / "out", [], None, None, [run], path="mine"),
+    ):
+        with pytest.raises(UserError, match=re.escape(line)):
+            command()
 
 
 @pytest.mark.parametrize(("source", "expected"), [("scenes", "test"), (None, None), ("duts", "test")])

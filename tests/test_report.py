@@ -1,13 +1,12 @@
 """Reports, tables of scores, and the paper's own tables as data."""
 
-import json
 import re
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_command, run_here
+from conftest import ROOT, rewrite_config, run_command, run_here
 from PIL import Image
 from test_commands import refusal, refused
 
@@ -149,17 +148,7 @@ def test_methods_without_a_common_image_have_scores_and_no_grid(folders, tmp_pat
 
 def test_runs_are_scored_on_one_data_set_whatever_their_seeds(pocket, pocket_run, tmp_path):
     """The same network twice, once as of a run with another seed, which would draw other scenes of the same names."""
-    other = shutil.copytree(pocket_run, tmp_path / "other")
-
-    def rewrite(**test):
-        for meta in other.glob("checkpoints/*/meta/metadata"):
-            found = json.loads(meta.read_text())
-            found["config"]["seed"] = 1
-            found["config"]["data"]["test"].update(test)
-            meta.write_text(json.dumps(found))
-            (meta.parents[1] / "checksums.json").unlink(missing_ok=True)
-
-    rewrite()
+    other = rewrite_config(shutil.copytree(pocket_run, tmp_path / "other"), seed=1)
     page = write_report(tmp_path / "out", [], None, None, [pocket_run, other])
     ours, theirs = (row.split(",")[1:] for row in (tmp_path / "out" / "scores.csv").read_text().splitlines()[1:])
     assert ours == theirs
@@ -168,7 +157,7 @@ def test_runs_are_scored_on_one_data_set_whatever_their_seeds(pocket, pocket_run
     with pytest.raises(UserError, match=r"lies in .*out, where the report goes"):
         write_report(tmp_path / "out", [], None, None, [pocket_run], spec=Spec(**data))
     assert len(list((tmp_path / "out" / "images").iterdir())) == 4
-    rewrite(split="val[:4]")
+    rewrite_config(other, data__test__split="val[:4]")
     with pytest.raises(UserError, match=r"scenes val\[:4\] for its test data and the runs before it scenes test"):
         write_report(tmp_path / "out", [], None, None, [pocket_run, other])
 
@@ -198,6 +187,10 @@ def test_report_refuses_in_one_line(folders, tmp_path):
         (
             ("--run", tmp_path, "--data", "scenes", "--images-dir", "i"),
             "--images-dir can only go with --data folder or bokeh",
+        ),
+        (
+            ("--run", tmp_path, "--data", "scenes", "--path", masks),
+            "--path can only go with data that is not generated",
         ),
         (("--run", "u2netp-sod"), "no run in u2netp-sod"),
     ):

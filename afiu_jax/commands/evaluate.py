@@ -157,11 +157,16 @@ def test_spec(predictor: Predictor, path: str | None = None, split: str | None =
     """The test data of a network's run, with ``path`` and ``split`` in place of its own.
 
     Raises:
-        UserError: weights that are not a run's, and know of no data.
+        UserError: weights that are not a run's, and know of no data; a path for data that are generated.
     """
     if "test" not in predictor.config["data"]:
         raise UserError(f"{predictor.name} has no test data of its own: say which with --data, --path and --split")
     spec = Spec(**predictor.config["data"]["test"])
+    if path and "scenes" in (spec.name, spec.source if spec.name == "bokeh" else None):
+        raise UserError(
+            f"--path is {path}, and the test data of {predictor.name} are generated ({describe(spec)}): say with "
+            "--data what is there"
+        )
     return replace(spec, path=path or spec.path, split=split or spec.split)
 
 
