@@ -69,10 +69,14 @@ def own_folder(folder: Path) -> Path:
 
 
 def keep_only(folder: Path, names: Collection[str]) -> None:
-    """Removes the pictures of an ``own_folder`` that are not called so: those of earlier calls."""
-    for path in _pictures(folder):
-        if path.name not in names:
-            path.unlink()
+    """Removes ``earlier`` pictures."""
+    for path in earlier(folder, names):
+        path.unlink()
+
+
+def earlier(folder: Path, names: Collection[str]) -> list[Path]:
+    """The pictures of an ``own_folder`` that are not called so: those of earlier calls."""
+    return [path for path in _pictures(folder) if path.name not in names]
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -221,6 +221,16 @@ def test_a_path_for_data_that_are_generated_is_refused(test, pocket, pocket_run,
             command()
 
 
+def test_maps_of_an_earlier_call_are_counted(pocket, pocket_run, tmp_path, capsys):
+    """They stay among the new ones, and would be scored with them."""
+    for split, warnings in (("test[:3]", 0), ("test[1:4]", 1), ("test[:4]", 0)):
+        scored, found = score_checkpoint(str(pocket_run), Spec("scenes", split=split), maps=tmp_path / "maps")
+        printed = " ".join(capsys.readouterr().err.split())
+        assert (scored.images, found) == (4 if split == "test[:4]" else 3, warnings)
+        assert (f"maps of an earlier call that stay in {tmp_path}/maps" in printed) == bool(warnings)
+        assert ("the same method's: 1; remove" in printed) == bool(warnings)
+
+
 @pytest.mark.parametrize(("source", "expected"), [("scenes", "test"), (None, None), ("duts", "test")])
 def test_bokeh_is_scored_on_the_part_that_nothing_was_trained_on(source, expected):
     assert _part("bokeh", source, None) == expected

@@ -12,7 +12,7 @@ from afiu_jax.evaluation import evaluate, evaluate_folder
 from afiu_jax.inference import Predictor
 from afiu_jax.mapfolder import MapFolder
 from afiu_jax.maps import map_writer
-from afiu_jax.own_pictures import own_folder
+from afiu_jax.own_pictures import earlier, own_folder
 from afiu_jax.report import formats
 from afiu_jax.report.tables import comparison_table
 from afiu_jax.scoring import Scored
@@ -93,7 +93,7 @@ def score_checkpoint(
     quantise: bool = True,
     normalize: bool = False,
 ) -> tuple[Scored, int]:
-    """Runs a network over data and scores it; see ``score_folders``.
+    """Runs a network over data and scores it, and prints what is odd; see ``score_folders``.
 
     Args:
         checkpoint: see ``afiu_jax.weights.load_weights``.
@@ -119,6 +119,12 @@ def score_checkpoint(
     scored = evaluate(predictor, source, save, faint=faint, **options)
     lines = [f"{name}: the mask nowhere reaches 128, and is scored as one without a target" for name in faint]
     warnings += print_warnings({"faint masks": lines})
+    if maps and (others := earlier(maps, {f"{picture['id']}.png" for picture in scored.pictures})):
+        line = (
+            f"maps of an earlier call that stay in {maps}, where --predictions takes them for the same method's: "
+            f"{len(others)}; remove them, or name another folder with --maps"
+        )
+        warnings += print_warnings({"earlier maps": [line]})
     protocol = {"network": str(predictor.path), "data": describe_drawn(spec, seed), **scored.protocol}
     return replace(scored, protocol=protocol), warnings
 
