@@ -20,7 +20,11 @@ _GAP = 8  # pixels
 
 
 def render(
-    view: View, photo: UInt8[np.ndarray, "h w 3"], found: UInt8[np.ndarray, "h w"], positive: Meaning
+    view: View,
+    photo: UInt8[np.ndarray, "h w 3"],
+    found: UInt8[np.ndarray, "h w"],
+    positive: Meaning,
+    profile: bytes | None = None,
 ) -> Image.Image:
     """One view of a photo.
 
@@ -29,6 +33,7 @@ def render(
         photo: RGB.
         found: its map, 0–255.
         positive: what 255 means in the map.
+        profile: ICC profile of the photo, which its colours in every view but the map keep.
 
     Returns:
         An image of mode L (map), RGB, or RGBA (cut-out) of the photo's size; side by side, of twice its width or
@@ -36,6 +41,18 @@ def render(
     """
     if view == "map":
         return Image.fromarray(found)
+    return with_profile(_in_colours(view, photo, found, positive), profile)
+
+
+def with_profile(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """The same picture, with which Pillow will save this ICC profile."""
+    picture.info["icc_profile"] = profile
+    return picture
+
+
+def _in_colours(
+    view: View, photo: UInt8[np.ndarray, "h w 3"], found: UInt8[np.ndarray, "h w"], positive: Meaning
+) -> Image.Image:
     if view == "overlay":
         tint = Image.new("RGB", (found.shape[1], found.shape[0]), _COLOUR[positive])
         strength = Image.fromarray(found).point(lambda value: round(value * _STRENGTH))

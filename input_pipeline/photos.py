@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.paths import at_home
-from input_pipeline.pictures import BROKEN, EXTENSIONS, read_photo
+from input_pipeline.pictures import BROKEN, EXTENSIONS, colour_profile, read_photo
 from input_pipeline.records import DataError, Meaning, Record
 
 
@@ -47,10 +47,10 @@ class Photos:
         """
         stem, path = self.files[index]
         try:
-            image = read_photo(path)
+            image, profile = read_photo(path), colour_profile(path)
         except BROKEN as error:
             raise DataError(f"cannot read {path}: {_cause(error)}; replace the file or leave it out") from error
-        return {"image": image, "mask": np.zeros(image.shape[:2], np.uint8), "id": stem}
+        return {"image": image, "mask": np.zeros(image.shape[:2], np.uint8), "id": stem, "profile": profile}
 
 
 def _cause(error: Exception) -> str:

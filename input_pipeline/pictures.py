@@ -3,6 +3,8 @@
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -90,10 +92,28 @@ def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         Exception: one of ``BROKEN``.
     """
+    with _opened(path) as picture:
+        return photo_pixels(picture)
+
+
+def colour_profile(path: Path) -> bytes | None:
+    """The ICC profile of what ``read_photo`` gives; None if there is none, which means sRGB.
+
+    A profile of other colours than RGB, such as CMYK's, is not of the pixels that these were converted to.
+
+    Raises:
+        Exception: one of ``BROKEN``.
+    """
+    with _opened(path) as picture:
+        return picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA") else None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, but not refused
         with Image.open(path) as picture:
-            return photo_pixels(picture)
+            yield picture
 
 
 def photo_pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:

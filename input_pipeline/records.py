@@ -21,12 +21,14 @@ class Record(TypedDict):
         mask: 0–255; 255 marks ``source.white``. Not necessarily binary: the loader thresholds at 128 after resizing.
         id: unique inside its source and stable between runs; the file's stem where there is a file.
         stands_in_for: why the record that was asked for cannot be read; only where this is another one.
+        profile: ICC profile of a photo to predict, if it has one that holds for ``image``.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
     mask: UInt8[np.ndarray, "h w"]
     id: str
     stands_in_for: NotRequired[str]
+    profile: NotRequired[bytes | None]
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, run_command
-from PIL import Image
+from PIL import Image, ImageCms
 
 from afiu_jax.commands.predict import predict
 from afiu_jax.errors import UserError
@@ -101,6 +101,32 @@ def test_every_view_is_written_and_may_be_renewed(photo, workplace):
         assert "white = salient" in found.info["afiu_jax"]
     with Image.open("out/a.cutout.png") as found:
         assert found.mode == "RGBA"
+
+
+def test_pictures_keep_the_colour_profile_that_is_of_their_pixels(photo, workplace, monkeypatch):
+    """Else the colours of a photo in Display P3 are taken for sRGB; a profile of CMYK is of no RGB pixels."""
+    monkeypatch.setattr("afiu_jax.commands.predict.Predictor", lambda *_, **__: Grey())
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    modes = {"rgb": "RGB", "clear": "RGBA", "print": "CMYK", "grey": "L"}
+    for stem, mode in modes.items():
+        suffix = "tif" if mode == "CMYK" else "png"
+        Image.fromarray(photo).convert(mode).save(f"{stem}.{suffix}", icc_profile=profile)
+    Image.fromarray(photo).save("plain.png")
+    predict(["*.png", "*.tif"], Path("out"), save="map,overlay,cutout,side-by-side")
+    for stem in (*modes, "plain"):
+        for view in ("", ".overlay", ".cutout", ".side-by-side"):
+            with Image.open(f"out/{stem}{view}.png") as picture:
+                expected = profile if view and stem in ("rgb", "clear") else None
+                assert picture.info.get("icc_profile") == expected, (stem, view)
+
+
+class Grey:
+    """Maps that are grey all over."""
+
+    positive, name, about = "blur", "grey", "a test"
+
+    def maps(self, records):
+        return ((record, np.full(record["image"].shape[:2], 90, np.uint8)) for record in records)
 
 
 def test_one_photo_goes_into_one_file(photo, workplace):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from PIL import Image
+from PIL import Image, ImageCms
 from serving import PATIENCE, served
 from test_commands import refusal
 from test_predict import FORMATS
@@ -149,6 +149,17 @@ def test_words_and_files_of_a_photo(name, photo, tmp_path):
             np.testing.assert_array_equal(written, render(view, photo, found, predictor.positive))
     again = make(photo, "dog.tif", predictor, tmp_path)
     assert set(again.files.values()).isdisjoint(result.files.values())
+
+
+def test_a_photo_and_its_views_keep_its_colour_profile(photo, predictor, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(photo).save(tmp_path / "a.jpg", icc_profile=profile)
+    pixels, found = read(tmp_path / "a.jpg", "a.jpg", LIMITS["max_megapixels"])
+    result = make(pixels, "a", predictor, tmp_path, found)
+    for view, path in result.files.items():
+        with Image.open(path) as picture:
+            assert picture.info.get("icc_profile") == (None if view == "map" else profile)
+    assert result.previews["photo"].info["icc_profile"] == profile
 
 
 def test_a_panorama_is_shown_small_and_saved_whole(predictor, tmp_path):

@@ -63,7 +63,7 @@ def predict(
     try:
         for record, found in predictor.maps(_readable(source, failures)):
             for view in views:
-                picture = render(view, record["image"], found, predictor.positive)
+                picture = render(view, record["image"], found, predictor.positive, record["profile"])
                 save_picture(picture, targets[record["id"], view], predictor.about)
     finally:
         for line in failures:

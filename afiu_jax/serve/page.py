@@ -54,10 +54,10 @@ def build(networks: Mapping[str, Predictor], chosen: str, limits: Limits) -> gr.
         try:
             if not isinstance(name, str) or name not in networks:  # a request that was not made by the page
                 raise UserError(f"no network {name!r} here: choose one of {', '.join(networks)}")
-            pixels = read(path, photo["orig_name"] or path.name, limits.megapixels)
+            pixels, profile = read(path, photo["orig_name"] or path.name, limits.megapixels)
         except UserError as error:
             return _shown(f'<p class="refused" role="alert">{escape(str(error))}</p>', None)
-        result = make(pixels, path.stem, networks[name], Path(get_upload_folder()))
+        result = make(pixels, path.stem, networks[name], Path(get_upload_folder()), profile)
         words = f"<h2>{escape(result.headline)}</h2><p>{escape(result.details)}</p>"
         return _shown(f'<div role="status">{words}</div>', result)
 

@@ -13,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from afiu_jax.errors import UserError
 from afiu_jax.inference import Predictor
 from afiu_jax.maps import to_8_bit
-from afiu_jax.views import View, render
-from input_pipeline.pictures import BROKEN, read_photo
+from afiu_jax.views import View, render, with_profile
+from input_pipeline.pictures import BROKEN, colour_profile, read_photo
 from input_pipeline.records import Meaning
 
 MARKED: dict[Meaning, str] = {"blur": "what is out of focus", "salient": "the salient object"}
@@ -47,8 +47,8 @@ class Result(NamedTuple):
     details: str
 
 
-def read(path: Path, name: str, max_megapixels: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes a photo that anybody may have sent.
+def read(path: Path, name: str, max_megapixels: int) -> tuple[UInt8[np.ndarray, "h w 3"], bytes | None]:
+    """Decodes a photo that anybody may have sent, and gives its ICC profile, see ``colour_profile``.
 
     Args:
         path: the file.
@@ -64,7 +64,7 @@ def read(path: Path, name: str, max_megapixels: int) -> UInt8[np.ndarray, "h w 3
             with Image.open(path, formats=_KINDS) as picture:
                 fits = picture.width * picture.height <= max_megapixels * 10**6
         if fits:
-            return read_photo(path)
+            return read_photo(path), colour_profile(path)
     except Image.DecompressionBombError:
         pass  # a limit of Pillow's, which is larger than any of ours
     except FileNotFoundError:
@@ -77,7 +77,9 @@ def read(path: Path, name: str, max_megapixels: int) -> UInt8[np.ndarray, "h w 3
     raise UserError(f"{name} has more than {max_megapixels} megapixels: give a smaller copy of it")
 
 
-def make(photo: UInt8[np.ndarray, "h w 3"], stem: str, predictor: Predictor, folder: Path) -> Result:
+def make(
+    photo: UInt8[np.ndarray, "h w 3"], stem: str, predictor: Predictor, folder: Path, profile: bytes | None = None
+) -> Result:
     """Finds the map of a photo and draws its views.
 
     Args:
@@ -85,15 +87,18 @@ def make(photo: UInt8[np.ndarray, "h w 3"], stem: str, predictor: Predictor, fol
         stem: of the files' names.
         predictor: the network.
         folder: the files go into a new folder in this one.
+        profile: ICC profile of the photo, which its views keep.
     """
     started = time.perf_counter()
     found = to_8_bit(predictor.predict(photo))
     seconds = time.perf_counter() - started
     out = Path(tempfile.mkdtemp(dir=folder))
-    previews: dict[View | Literal["photo"], Image.Image] = {"photo": _preview(Image.fromarray(photo))}
+    previews: dict[View | Literal["photo"], Image.Image] = {
+        "photo": _preview(with_profile(Image.fromarray(photo), profile))
+    }
     files: dict[View, Path] = {}
     for view, name in FILES.items():
-        picture = render(view, photo, found, predictor.positive)
+        picture = render(view, photo, found, predictor.positive, profile)
         files[view] = out / name.format(stem)
         picture.save(files[view], "PNG", compress_level=1)  # a sixth of the time of 6, for a seventh more bytes
         previews[view] = _preview(picture)
