@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ROOT, rewrite_config, run_command, run_here
-from PIL import Image
+from PIL import ExifTags, Image
 from test_commands import refusal, refused
 
 from afiu_jax.commands.report import write_report
 from afiu_jax.errors import UserError
-from afiu_jax.report import formats
+from afiu_jax.report import command, formats
 from afiu_jax.report.command import report
 from afiu_jax.report.curves import pr_curves
 from afiu_jax.report.page import Content, Method, visual_grid
@@ -23,6 +23,7 @@ from input_pipeline.sources import Spec
 
 PAPER = ROOT.parent / "shared" / "reference" / "paper.txt"
 AFIU = ("-m", "afiu_jax.cli", "report")
+EMPTY = Scored("none", {}, {}, [], {}, 0)
 
 
 def picture(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,6 +121,51 @@ def test_an_earlier_report_leaves_nothing_behind(folders, pocket_run, tmp_path, 
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "figures"}
     stems = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert stems == {"loss", "validation", "own"}
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_a_photo_is_shown_as_its_map_fits_it(suffix, folders, tmp_path):
+    """As it is stored, as data sets have it, or upright, as ``afiu predict`` has it; never on its side."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for name, size in (("images", (56, 40)), ("upright", (40, 56)), ("stored", (56, 40))):
+        (tmp_path / name).mkdir()
+        picture = Image.new("L", size)
+        picture.paste(255, (0, 0, 20, 20))
+        file = f"a.{suffix}" if name == "images" else "a.png"
+        picture.save(tmp_path / name / file, exif=exif if name == "images" else None)
+    shown = {}
+
+    def keep(out, content):
+        shown[out.name] = content.photo("a")
+        return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "write_report", keep)
+        for name in ("upright", "stored"):
+            report(tmp_path / name, {name: tmp_path / name}, lambda *_: EMPTY, masks=tmp_path / name,
+                   images=tmp_path / "images")  # fmt: skip
+    assert shown["upright"].shape == (56, 40, 3)
+    assert shown["upright"][:20, -20:].min() > 200  # the corner that was marked, turned by a quarter
+    # Pillow turns a TIFF by itself, so that it cannot be shown as it is stored.
+    assert shown["stored"].shape == ((56, 40, 3) if suffix == "tif" else (40, 56, 3))
+
+
+def test_photos_that_lack_are_named_before_anything_is_scored(folders, tmp_path):
+    shutil.copytree(folders / "images", tmp_path / "images")
+    for name in ("photo2", "photo3"):
+        (tmp_path / "images" / f"{name}.png").unlink()
+
+    def score(*_):
+        raise AssertionError("scored")
+
+    with pytest.raises(UserError, match="images lacks the picture of photo2 and 1 more: photos and scored maps must"):
+        report(tmp_path / "out", {"good": folders / "good"}, score, masks=folders / "masks", images=tmp_path / "images")
+    shutil.copytree(folders / "good", tmp_path / "maps")
+    for name in ("photo2", "photo3"):
+        (tmp_path / "maps" / f"{name}.png").unlink()
+    with pytest.raises(AssertionError, match="scored"):  # what has no map is not drawn
+        report(tmp_path / "out", {"m": tmp_path / "maps"}, score, masks=folders / "masks", images=tmp_path / "images")
 
 
 def test_methods_without_a_common_image_have_scores_and_no_grid(folders, tmp_path):

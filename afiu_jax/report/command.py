@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def report(
         predictions: folders of maps by the name of their method.
         score: ``(folder of maps, folder of masks) -> Scored``.
         masks: folder of the masks; needed with maps.
-        images: folder of the photos; without it masks and maps are shown alone.
+        images: folder of the photos, for every mask that has a map; without it masks and maps are shown alone. A photo
+            is shown as it is stored, or turned as its EXIF data say where only that has the size of its mask or map.
         runs: work directories of training runs by name.
         published: data set whose numbers in the paper are printed above the scores, such as ``CUHK``.
         published_methods: whose numbers, by their keys in ``published``.
@@ -70,18 +72,25 @@ def report(
     # Everything is looked at before the first folder is scored, which may take minutes.
     cells = on_data(published, tuple(published_methods)) if published else ()
     read_runs = [read_run(name, Path(folder)) for name, folder in (runs or {}).items()]
-    maps = {name: _folder(folder, "maps", "L", invert_predictions) for name, folder in predictions.items()}
-    mask = _binary(_folder(masks, "masks", "L", invert_masks)) if predictions else None
-    photo = _folder(images, "photos", "RGB") if predictions and images else None
+    maps = {name: _files(folder, "maps") for name, folder in predictions.items()}
+    truth = _files(masks, "masks") if predictions else {}
+    photos = _files(images, "photos") if predictions and images else {}
+    scored = {stem for files in maps.values() for stem in files} & truth.keys()
+    if photos and (missing := sorted(scored - photos.keys())):
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise UserError(
+            f"{images} lacks the picture of {missing[0]}{more}: photos and scored maps must have the same names"
+        )
     methods = [
-        Method(replace(score(Path(folder), Path(masks)), name=name), maps[name]) for name, folder in predictions.items()
+        Method(replace(score(Path(folder), Path(masks)), name=name), _grey(maps[name], invert_predictions))
+        for name, folder in predictions.items()
     ]
     return write_report(
         Path(out),
         Content(
             methods=methods,
-            mask=mask,
-            photo=photo,
+            mask=_binary(_grey(truth, invert_masks)) if predictions else None,
+            photo=_photos(photos, [truth, *maps.values()]) if photos else None,
             runs=read_runs,
             published=cells,
             title=title,
@@ -93,24 +102,53 @@ def report(
     )
 
 
-def _folder(folder: Path, what: str, mode: str, invert: bool = False) -> Show:
-    """A function that reads a folder's pictures by stem."""
+def _files(folder: Path, what: str) -> dict[str, Path]:
+    """A folder's pictures by stem."""
     folder = at_home(folder)
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: name the folder of the {what}")
     try:
-        paths = dict(Photos([folder]).files)
+        return dict(Photos([folder]).files)
     except DataError as error:
         raise UserError(str(error)) from error
 
+
+def _grey(files: Mapping[str, Path], invert: bool) -> Show:
+    """A function that reads maps or masks by stem."""
+
     def show(stem: str) -> Picture:
-        if stem not in paths:
-            raise UserError(f"{folder} lacks the picture of {stem}: {what} and scored maps must have the same names")
         try:
-            picture = read(paths[stem], mode)
+            picture = read(files[stem], "L")
         except DataError as error:
             raise UserError(str(error)) from error
         return np.invert(picture) if invert else picture
+
+    return show
+
+
+def _photos(files: Mapping[str, Path], beside: Sequence[Mapping[str, Path]]) -> Show:
+    """A function that reads photos by stem.
+
+    Args:
+        files: the photos.
+        beside: masks and maps. Masks of data sets fit photos as they are stored, maps of ``afiu predict`` fit them as
+            they are seen.
+    """
+
+    def show(stem: str) -> Picture:
+        sizes, stored = set(), None
+        for others in beside:
+            with suppress(KeyError, DataError):  # a method may lack it, or have a broken one
+                sizes.add(read(others[stem], "L").shape)
+        with suppress(DataError):  # a TIFF that is to be turned
+            stored = read(files[stem], "RGB")
+        if stored is not None and stored.shape[:2] in sizes:
+            return stored
+        try:
+            seen = Photos([files[stem]])[0]["image"]
+        except DataError as error:
+            raise UserError(str(error)) from error
+        return seen if stored is None or seen.shape[:2] in sizes else stored
 
     return show
 
