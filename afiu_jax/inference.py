@@ -111,7 +111,7 @@ class Predictor:
         self.path, self.config, self.batch_size = saved.path, saved.config, batch_size
         self.name = self.path.parents[1].name if self.path.parent.name == "checkpoints" else self.path.stem
         trained = saved.config["task"]["positive"]
-        self.positive: Meaning = positive or ("salient" if trained == "salient" else "blur")
+        self.positive: Meaning = positive or meaning_of_maps(saved.config)
         if "salient" in (trained, self.positive) and trained != self.positive:
             raise UserError(f"{self.path} marks what is {trained}, not {self.positive}: use other weights")
         name, options = saved.config["model"]["name"], saved.config["model"]["options"]
@@ -195,6 +195,11 @@ class Predictor:
                 f"the maps of {self.name} are not finite: its weights are beyond bounds; name another checkpoint"
             )
         return found
+
+
+def meaning_of_maps(config: dict) -> Meaning:
+    """What 1 means in a network's maps unless told: salient, or blur whether it was trained on blur or on focus."""
+    return "salient" if config["task"]["positive"] == "salient" else "blur"
 
 
 def checked_size(size: object) -> Size:

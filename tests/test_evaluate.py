@@ -242,9 +242,9 @@ def test_bokeh_is_as_strong_as_in_the_run_and_the_protocol_says_so(pocket_run):
     strong = {"name": "bokeh", "source": "scenes", "radius": [0.01, 0.04]}
     predictor = Predictor(pocket_run)
     predictor.config["data"] = {**predictor.config["data"], "train": {**predictor.config["data"]["train"], **strong}}
-    spec = with_radius_of(predictor, Spec("bokeh", split="test[:4]", source="scenes"))
+    spec = with_radius_of(predictor.config, Spec("bokeh", split="test[:4]", source="scenes"))
     assert describe_drawn(spec, 3) == "bokeh of scenes test[:4], blur radius 0.01 to 0.04, seed 3"
-    assert with_radius_of(predictor, Spec("folder", "x")) == Spec("folder", "x")
+    assert with_radius_of(predictor.config, Spec("folder", "x")) == Spec("folder", "x")
     assert describe_drawn(Spec("folder", "x"), 3) == "folder x"
 
 

@@ -208,6 +208,13 @@ def test_runs_are_scored_on_one_data_set_whatever_their_seeds(pocket, pocket_run
         write_report(tmp_path / "out", [], None, None, [pocket_run, other])
 
 
+def test_runs_of_two_tasks_are_refused_before_a_map_is_made(pocket, pocket_run, tmp_path):
+    other = rewrite_config(shutil.copytree(pocket_run, tmp_path / "other"), task__positive="focus")
+    with pytest.raises(UserError, match=r"1 means blur in .*other but salient in the other runs: report them apart"):
+        write_report(tmp_path / "out", [], None, None, [pocket_run, other])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("count", "length"), [(3, 45), (10, 16), (10, 45)])
 def test_every_name_lies_within_the_figure(count, length):
     curves = {"precision": np.linspace(0.2, 1, 256), "recall": np.linspace(1, 0, 256)}

@@ -107,7 +107,10 @@ def score_checkpoint(
     if maps:
         own_folder(maps)  # before the network is read
     predictor, warnings = Predictor(checkpoint), 0
-    spec = test_spec(predictor, path, split) if spec is None else with_radius_of(predictor, spec)
+    if spec is None:
+        spec = test_spec(predictor.config, predictor.name, path, split)
+    else:
+        spec = with_radius_of(predictor.config, spec)
     # Bokeh is composited with the seed of the run; what was exported has none.
     seed = predictor.config.get("seed", 0)
     source = open_source(spec, predictor.positive, seed=seed)
@@ -159,29 +162,35 @@ def _flat(method: Scored) -> dict[str, float | int]:
     return {**method.scores, **counts}
 
 
-def test_spec(predictor: Predictor, path: str | None = None, split: str | None = None) -> Spec:
+def test_spec(config: dict, name: str, path: str | None = None, split: str | None = None) -> Spec:
     """The test data of a network's run, with ``path`` and ``split`` in place of its own.
+
+    Args:
+        config: of its run, resolved.
+        name: the network's, for messages.
+        path: folder of the data.
+        split: part of the data.
 
     Raises:
         UserError: weights that are not a run's, and know of no data; a path for data that are generated.
     """
-    if "test" not in predictor.config["data"]:
-        raise UserError(f"{predictor.name} has no test data of its own: say which with --data, --path and --split")
-    spec = Spec(**predictor.config["data"]["test"])
+    if "test" not in config["data"]:
+        raise UserError(f"{name} has no test data of its own: say which with --data, --path and --split")
+    spec = Spec(**config["data"]["test"])
     if path and "scenes" in (spec.name, spec.source if spec.name == "bokeh" else None):
         raise UserError(
-            f"--path is {path}, and the test data of {predictor.name} are generated ({describe(spec)}): say with "
+            f"--path is {path}, and the test data of {name} are generated ({describe(spec)}): say with "
             "--data what is there"
         )
     return replace(spec, path=path or spec.path, split=split or spec.split)
 
 
-def with_radius_of(predictor: Predictor, spec: Spec) -> Spec:
+def with_radius_of(config: dict, spec: Spec) -> Spec:
     """Bokeh as strong as the network's run was tested, validated or trained on, the first of them; other data as it is.
 
     So is bokeh whose radius is not the default, and of a network that saw none.
     """
-    data = predictor.config["data"]
+    data = config["data"]
     parts = [Spec(**data[part]) for part in ("test", "val", "train") if part in data]
     own = next((part for part in parts if part.name == "bokeh"), spec)
     return replace(spec, radius=own.radius) if spec.name == "bokeh" and spec.radius == RADIUS else spec

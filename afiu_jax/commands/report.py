@@ -11,7 +11,7 @@ from afiu_jax.commands.evaluate import names_of, print_warnings, test_spec, with
 from afiu_jax.console import open_console, progress
 from afiu_jax.errors import UserError
 from afiu_jax.evaluation import evaluate_folder
-from afiu_jax.inference import Predictor
+from afiu_jax.inference import Predictor, meaning_of_maps
 from afiu_jax.mapfolder import MapFolder
 from afiu_jax.maps import map_writer
 from afiu_jax.own_pictures import keep_only, own_folder, save
@@ -20,6 +20,7 @@ from afiu_jax.report.page import own_page
 from afiu_jax.report.runs import read_run, without_home
 from afiu_jax.scoring import Scored
 from input_pipeline.paths import at_home
+from input_pipeline.records import Meaning
 from input_pipeline.sources import Spec, describe, describe_drawn, open_source
 
 
@@ -85,37 +86,51 @@ def _maps_of_runs(
     runs: dict[str, Path], spec: Spec | None, out: Path, path: str | None, split: str | None
 ) -> tuple[dict[str, Path], str]:
     """Folders of maps by run, and what they were made of; photos and masks go beside them."""
+    chosen, positive, seed = _common_data(runs, spec, path, split)
+    if chosen.path and at_home(chosen.path).resolve().is_relative_to(out.resolve()):
+        raise UserError(f"{describe(chosen)} lies in {out}, where the report goes: name another folder with -o")
+    source = open_source(chosen, positive, seed=seed)
     folders = {name: own_folder(out / "maps" / name) for name in runs}
     masks, images = own_folder(out / "masks"), own_folder(out / "images")
-    chosen = None
-    for name, run in runs.items():
+    for number, (name, run) in enumerate(runs.items()):
         predictor = Predictor(run)
-        first = chosen is None
-        own = (chosen or with_radius_of(predictor, spec)) if spec else test_spec(predictor, path, split)
-        if first:
-            chosen, positive, seed = own, predictor.positive, predictor.config["seed"]
-            if chosen.path and at_home(chosen.path).resolve().is_relative_to(out.resolve()):
-                raise UserError(f"{describe(chosen)} lies in {out}, where the report goes: name another folder with -o")
-            # One data set for all: what is generated has other masks under the same names with another run's seed.
-            source = open_source(chosen, positive, seed=seed)
-        elif positive != predictor.positive:
-            raise UserError(
-                f"1 means {predictor.positive} in {run} but {positive} in the other runs: report them apart"
-            )
-        elif own != chosen:
-            raise UserError(
-                f"{run} has {describe(own)} for its test data and the runs before it {describe(chosen)}, or with other "
-                "options: say with --data what all are scored on"
-            )
         write, written = map_writer(folders[name], predictor.about), set()
         records = (source[i] for i in progress(range(len(source)), f"maps of {name}"))
         for record, found in predictor.maps(records):
             write(record, found)
             written.add(f"{record['id']}.png")
-            if first:
+            if number == 0:
                 mask = np.where(record["mask"] >= 128, np.uint8(255), np.uint8(0))
                 save(Image.fromarray(mask), masks / f"{record['id']}.png", f"mask of {describe(chosen)}")
                 save(Image.fromarray(record["image"]), images / f"{record['id']}.png", f"photo of {describe(chosen)}")
         for folder in (folders[name], masks, images):
             keep_only(folder, written)
     return folders, f"{describe_drawn(chosen, seed)}; 1 = {positive}"
+
+
+def _common_data(
+    runs: dict[str, Path], spec: Spec | None, path: str | None, split: str | None
+) -> tuple[Spec, Meaning, int]:
+    """What all runs are scored on, what 1 means in their maps, and the seed of what is generated, the first run's.
+
+    One data set for all: what is generated has other masks under the same names with another run's seed. Found from
+    their configurations alone, before the first network is at work.
+
+    Raises:
+        UserError: runs whose maps mean different things, or that have different test data.
+    """
+    # Orbax takes a while to import, which reports of folders need not wait for.
+    from afiu_jax.training.checkpoint import read_config
+
+    (first, *others), configs = runs, {name: read_config(run) for name, run in runs.items()}
+    positive = meaning_of_maps(configs[first])
+    chosen = with_radius_of(configs[first], spec) if spec else test_spec(configs[first], first, path, split)
+    for name in others:
+        if positive != (other := meaning_of_maps(configs[name])):
+            raise UserError(f"1 means {other} in {runs[name]} but {positive} in the other runs: report them apart")
+        if not spec and chosen != (own := test_spec(configs[name], name, path, split)):
+            raise UserError(
+                f"{runs[name]} has {describe(own)} for its test data and the runs before it {describe(chosen)}, or "
+                "with other options: say with --data what all are scored on"
+            )
+    return chosen, positive, configs[first]["seed"]

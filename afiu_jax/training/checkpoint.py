@@ -224,6 +224,16 @@ def has_scores(workdir: Path, step: int) -> bool:
         return False
 
 
+def read_config(path: str | Path) -> Resolved:
+    """The configuration of a checkpoint's run, without its network, which may take seconds; ``path`` as there.
+
+    Raises:
+        UserError: as ``load_model``.
+    """
+    quiet_orbax()
+    return _config(find_checkpoint(path))
+
+
 def load_model(path: str | Path) -> SavedModel:
     """Reads the network of a checkpoint; ``path`` as in ``find_checkpoint``.
 
@@ -233,8 +243,7 @@ def load_model(path: str | Path) -> SavedModel:
     quiet_orbax()  # which reports, as warnings, every item that is not asked for
     found = find_checkpoint(path)
     step = int(found.name)
-    if not _meta(found).get("config", {}).keys() >= _KEYS:
-        raise UserError(f"{found} was not written by a version of this program that this one can read")
+    _config(found)  # refuses what this version cannot read
     handlers = {"model": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     options = ocp.CheckpointManagerOptions(read_only=True)
     with (
@@ -324,6 +333,13 @@ def _scores(step_folder: Path) -> dict[str, float] | None:
 def _meta(step_folder: Path) -> dict:
     with _reading(step_folder, "meta"), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         return checkpointer.restore(step_folder / "meta")
+
+
+def _config(step_folder: Path) -> Resolved:
+    config = _meta(step_folder).get("config", {})
+    if not config.keys() >= _KEYS:
+        raise UserError(f"{step_folder} was not written by a version of this program that this one can read")
+    return config
 
 
 def _abstract(array) -> jax.ShapeDtypeStruct:
