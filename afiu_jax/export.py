@@ -83,7 +83,7 @@ def export(
     antialias: bool | None = None,
     photos: Path | None = None,
 ) -> Exported:
-    """Writes a network into one file.
+    """Writes a network into one file, which computes in float32 whatever it was trained in.
 
     A program is run once more from its file and compared with JAX before the file gets its name.
 
@@ -108,7 +108,7 @@ def export(
         raise UserError("--half is for --format safetensors: programs compute with float32")
     if size is not None:
         size = checked_size(size)
-    saved = load_weights(weights)
+    saved = _in_float32(load_weights(weights))
     out = out or Path(f"{_name(saved)}.{to}")
     if out.exists():
         raise UserError(f"{out} is there already: remove it, or name another file with -o")
@@ -157,6 +157,15 @@ def largest_difference(
     expected = np.asarray(jax.jit(exportable.maps)(images))
     found = np.concatenate([program(batch) for batch in (images[:1], images[1:]) if len(batch)])
     return float(np.abs(found - expected).max())
+
+
+def _in_float32(saved: SavedModel) -> SavedModel:
+    """The same network, whose weights are float32 anyhow, without the compute type of its training."""
+    model = saved.config["model"]
+    if "dtype" not in model["options"]:
+        return saved
+    options = {**model["options"], "dtype": "float32"}
+    return replace(saved, config={**saved.config, "model": {**model, "options": options}})
 
 
 def _prepared(saved: SavedModel, model: nnx.Module, size: int | None, antialias: bool | None) -> SavedModel:

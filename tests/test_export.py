@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_command
 from flax import nnx
-from pocket import add_pocket, pocket_config
+from pocket import Pocket, add_names, add_pocket, pocket_config
 
+from afiu_jax.batch_norm import batch_norm
 from afiu_jax.errors import UserError
 from afiu_jax.export import PROGRAMS, TOLERANCE, _exportable, export, largest_difference
 from afiu_jax.inference import Predictor
 from afiu_jax.interop.importing import published_config
 from afiu_jax.interop.stablehlo import read_stablehlo
+from afiu_jax.layers import conv
+from afiu_jax.losses import DEFAULT_LOSS
 from afiu_jax.networks import NETWORKS, create_model
 from afiu_jax.training.checkpoint import Checkpoints
 from afiu_jax.training.config import resolve
@@ -119,6 +122,33 @@ def test_other_sizes_than_multiples_of_32_are_programs_of_one_size(side, shape, 
     monkeypatch.setattr(module, "_trace", trace)
     with pytest.raises(Traced, match=re.escape(shape)):
         inspect.unwrap(module.write)(SimpleNamespace(size=side), tmp_path / "a.stablehlo")
+
+
+class Halved(Pocket):
+    """One that says in which type it computes."""
+
+    def __init__(self, dtype: str = "float32", *, rngs: nnx.Rngs):
+        self.stem, self.norm = conv(3, 4, 3, dtype=dtype, rngs=rngs), batch_norm(4, dtype=dtype, rngs=rngs)
+        self.head = conv(4, 1, 3, dtype=dtype, rngs=rngs)
+
+
+@pytest.mark.parametrize("to", ["onnx", "safetensors"])
+def test_what_was_trained_in_bfloat16_is_exported_in_float32(to, tmp_path, monkeypatch):
+    """The ONNX checker refuses convolutions in bfloat16."""
+    monkeypatch.setitem(NETWORKS, "halved", Halved)
+    monkeypatch.setitem(DEFAULT_LOSS, "halved", "bce")
+    add_names(monkeypatch, "halved")
+    config = tiny_config(model__name="halved")
+    config.model.options = {"dtype": "bfloat16"}
+    config = resolve(config)
+    with Checkpoints(tmp_path / "run", 1, hold=None) as checkpoints:
+        state = create_state(create_model("halved", **config["model"]["options"]), create_optimizer(config))
+        checkpoints.save(state, config, None)
+    path, saved, _ = export(tmp_path / "run", tmp_path / f"a.{to}", to)
+    assert saved.config["model"]["options"] == {"dtype": "float32"}
+    if to == "safetensors":
+        assert load_weights(path).config["model"]["options"] == {"dtype": "float32"}
+        assert Predictor(path).predict(np.zeros((8, 8, 3), np.uint8)).dtype == np.float32
 
 
 def test_a_program_that_differs_is_not_kept(focus_run, tmp_path, monkeypatch):
