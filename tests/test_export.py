@@ -138,7 +138,7 @@ def test_what_was_trained_in_bfloat16_is_exported_in_float32(to, tmp_path, monke
     monkeypatch.setitem(NETWORKS, "halved", Halved)
     monkeypatch.setitem(DEFAULT_LOSS, "halved", "bce")
     add_names(monkeypatch, "halved")
-    config = tiny_config(model__name="halved")
+    config = pocket_config(model__name="halved")
     config.model.options = {"dtype": "bfloat16"}
     config = resolve(config)
     with Checkpoints(tmp_path / "run", 1, hold=None) as checkpoints:
