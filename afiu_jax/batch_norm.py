@@ -168,6 +168,21 @@ def fold(model: nnx.Module, values: Mapping[str, np.ndarray]) -> dict[str, np.nd
     return folded
 
 
+def identities(model: nnx.Module) -> tuple[str, ...]:
+    """Dotted paths of the normalisations whose statistics change nothing, as what another program's export folded has.
+
+    Such a network can be used, but training would normalise by the batch where nothing was normalised. Weights alone
+    tell, through whatever files they have gone: one that was trained, or has its initial values, has another variance.
+    """
+    return tuple(
+        ".".join(map(str, path))
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, BatchNorm)
+        and not np.any(module.mean[...])
+        and np.all(np.asarray(module.var[...]) == np.float32(1 - module.epsilon))
+    )
+
+
 def batch_norm(
     features: int, *, bias_value: float = 0.0, frozen: bool = False, dtype: str = "float32", rngs: Streams
 ) -> BatchNorm:

@@ -51,7 +51,8 @@ def sole_use(folder: Path, what: str = "run", advice: str = "pass another --work
         what: kind of program that works there, for messages.
         advice: what one can do instead, for messages.
 
-    On a file system without locks (Lustre without its option ``flock``, some network drives) nothing is held, and said.
+    On a file system without locks (Lustre without its option ``flock``, some network drives) nothing is held, and a
+    warning says so.
 
     Raises:
         UserError: another live process holds it, or it cannot be written.

@@ -97,15 +97,15 @@ def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def colour_profile(path: Path) -> bytes | None:
-    """The ICC profile of what ``read_photo`` gives; None if there is none, which means sRGB.
+    """The ICC profile of what ``read_photo`` gives; None if the file has none.
 
-    A profile of other colours than RGB, such as CMYK's, is not of the pixels that these were converted to.
+    One of other colours than RGB, grey or CMYK, is not that of the pixels that these were converted to.
 
     Raises:
         Exception: one of ``BROKEN``.
     """
     with _opened(path) as picture:
-        return picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA") else None
+        return picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
 
 
 @contextmanager

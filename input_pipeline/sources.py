@@ -123,6 +123,20 @@ def _largest_values(source: Source, samples: int) -> set[int]:
     return found - {0}
 
 
+def parts_of(spec: Spec) -> list[str | None]:
+    """The splits of a TFDS data set; of others, of which no list says what parts they have, the one that is named.
+
+    Raises:
+        DataError: a TFDS data set that is not prepared, or cannot be read.
+    """
+    name = spec.source if spec.name == "bokeh" else spec.name
+    if spec.split or name in ("folder", "scenes"):
+        return [spec.split]
+    from input_pipeline.tfds_source import split_names  # not above: TFDS takes a while to load
+
+    return split_names(name, spec.path)
+
+
 def _require_meanings(spec: Spec, positive: str) -> None:
     for meaning, what in ((spec.white, "white"), (positive, "task.positive")):
         if meaning is not None and meaning not in get_args(Meaning):
@@ -171,6 +185,10 @@ def stored_mask(source: Source, record: Record) -> UInt8[np.ndarray, "h w"]:
     return 255 - record["mask"] if isinstance(view, View) and view.flip else record["mask"]
 
 
+INVERTED = "the masks look inverted: what is called blurred is sharper"
+"""What is to be said where ``looks_inverted``."""
+
+
 def looks_inverted(source: Source, samples: int = 20) -> bool:
     """Whether masks of blur or focus seem to be the wrong way round.
 
@@ -206,6 +224,11 @@ def _open(spec: Spec, positive: Meaning, seed: int, faults: Faults | None) -> So
         salient = replace(spec, name=spec.source)
         subjects = _open(salient, "salient", seed, faults)
         _require_scaled(subjects, salient)
+        if looks_faint(subjects, salient):
+            raise DataError(
+                f"the masks of {describe(salient)} nowhere reach 128, from where on they mark anything: nothing in it "
+                "is a subject to be sharp before a blurred background"
+            )
         try:
             return Bokeh(subjects, seed=seed, radius=tuple(spec.radius))
         except ValueError as error:
@@ -226,6 +249,8 @@ def _parse_split(split: str | None) -> tuple[str, Callable[[int], int], Callable
     if not match:
         raise DataError(f"split {split!r} is not of the form name, name[:100], name[90%:]")
     name, start, stop = match.groups()
+    if "+" in name and "[" in split:
+        raise DataError(f"split {split!r}: a slice would be one of all of {name}; name one part and its slice")
 
     def position(text: str | None, default: Callable[[int], int]) -> Callable[[int], int]:
         if text is None:

@@ -76,7 +76,7 @@ def open_tfds(
     Args:
         name: a name of `BUILDERS`, or of another TFDS dataset (``name`` or ``name/config``) whose features
             include the images ``image`` and ``mask``.
-        split: in TFDS's syntax, slices included: ``train``, ``train[:90%]``, ``train+test``.
+        split: in TFDS's syntax: ``train``, ``train[:90%]``, ``train+test``.
         data_dir: TFDS data folder; `data_folder` says where it is by default.
         white: what 255 means in the masks. Needed where the dataset does not declare it; where it does, this
             wins.
@@ -89,11 +89,7 @@ def open_tfds(
             one of the two images, or does not say what white means.
     """
     folder = _prepared_folder(name, data_folder(data_dir))
-    try:
-        builder = tfds.builder_from_directory(folder)
-        declared = (builder.info.metadata or {}).get("white")
-    except Exception as error:  # no narrower: each of the three files fails in ways of its own
-        raise DataError(f"cannot read {folder} ({_cause(error)}): remove it and prepare {name} again") from error
+    builder, declared = _read_builder(folder, name)
     features = builder.info.features
     for key in ("image", "mask"):
         if key not in features or not isinstance(features[key], tfds.features.Image):
@@ -125,6 +121,25 @@ def data_folder(data_dir: str | os.PathLike | None = None) -> Path:
     return at_home(chosen).absolute()
 
 
+def split_names(name: str, data_dir: str | os.PathLike | None = None) -> list[str]:
+    """The splits of a prepared dataset; ``name`` and ``data_dir`` as of `open_tfds`.
+
+    Raises:
+        DataError: the dataset is unknown or not prepared, or cannot be read.
+    """
+    builder, _ = _read_builder(_prepared_folder(name, data_folder(data_dir)), name)
+    return list(builder.info.splits)
+
+
+def _read_builder(folder: Path, name: str) -> tuple[tfds.core.DatasetBuilder, str | None]:
+    """A prepared dataset, and what it declares white to mean."""
+    try:
+        builder = tfds.builder_from_directory(folder)
+        return builder, (builder.info.metadata or {}).get("white")
+    except Exception as error:  # no narrower: each of the three files fails in ways of its own
+        raise DataError(f"cannot read {folder} ({_cause(error)}): remove it and prepare {name} again") from error
+
+
 def _prepared_folder(name: str, root: Path) -> Path:
     """The folder of the dataset's newest version below ``root``."""
     versions = [path.parent for path in (root / name).glob("*/dataset_info.json")]
@@ -134,7 +149,7 @@ def _prepared_folder(name: str, root: Path) -> Path:
     if name in BUILDERS:
         raise DataError(
             f"{name} is not prepared in {root}: run `afiu data prepare {name} [--manual-dir DIR] [--data-dir DIR]`; "
-            "name another DIR by TFDS_DATA_DIR=DIR, or by the path of each data set (--config.data.train.path=DIR); "
+            "where it is prepared elsewhere, say so by TFDS_DATA_DIR or its path (--path, --config.data.train.path); "
             "or try the configuration's :demo variant, which needs no data. "
             f"By hand: {builder_class(name).MANUAL_DOWNLOAD_INSTRUCTIONS}"
         )

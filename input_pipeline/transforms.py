@@ -92,8 +92,9 @@ def resize(
     """Bilinear resize of an 8-bit picture or mask to ``(height, width)``; the only resize of this package.
 
     Half-pixel centres, and no antialiasing unless asked: shrinking samples the four nearest pixels, as U²-Net's and
-    BASNet's loaders do, and leaves fine detail (which tells sharp from blurred) aliased rather than smoothed away. With
-    it, pixels are those of Pillow's bilinear resize, as MINet's, CPD's and SUN's loaders have them.
+    BASNet's loaders did when they were published, and leaves fine detail (which tells sharp from blurred) aliased
+    rather than smoothed away. With it, pixels are those of Pillow's bilinear resize, as MINet's, CPD's and SUN's
+    loaders have them.
     """
     height, width = size
     if image.shape[:2] == size:

@@ -54,12 +54,12 @@ def test_a_frozen_encoder_stays_bit_for_bit_and_the_decoder_learns(pocket, pocke
 
 def test_levels_move_at_their_rates():
     """The rates of AFIU's six levels at decay 0.5, by hand, on top of Adam's first step, whose size is the rate."""
-    params = {name: {"kernel": jnp.ones(3)} for name in ("E1", "E5", "AIM3", "fusion1", "D1", "head")}
+    params = {name: {"kernel": jnp.ones(3)} for name in ("E1", "E5", "AIM3", "SIM2", "fusion1", "D1", "head")}
     config = resolve(tiny_config(train__learning_rate=0.1, train__layerwise_decay=0.5))
     optimizer = create_optimizer(config)
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     rates = {name: -float(update["kernel"][0]) for name, update in updates.items()}
-    powers = {"E1": 6, "E5": 2, "AIM3": 1, "fusion1": 1, "D1": 0, "head": 0}
+    powers = {"E1": 6, "E5": 2, "AIM3": 1, "SIM2": 1, "fusion1": 1, "D1": 0, "head": 0}
     assert rates == pytest.approx({name: 0.1 * 0.5**power for name, power in powers.items()}, rel=1e-5)
 
 

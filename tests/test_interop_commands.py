@@ -1,7 +1,6 @@
 """``afiu import-weights``, ``afiu export`` and ``afiu models``: from a file to a checkpoint and back."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from conftest import TINY_OPTIONS, run_command
 from PIL import Image
 from pocket import add_names, pocket_config
-from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -20,15 +18,14 @@ from afiu_jax.export import export
 from afiu_jax.inference import Predictor
 from afiu_jax.interop import importing, load_torch_checkpoint
 from afiu_jax.interop.exported import read_exported
-from afiu_jax.interop.importing import import_weights, published_config
+from afiu_jax.interop.importing import import_weights
 from afiu_jax.interop.layout import to_published
 from afiu_jax.networks import NETWORKS
 from afiu_jax.networks.published import PUBLISHED
 from afiu_jax.training import loop
-from afiu_jax.training.checkpoint import find_checkpoint, has_checkpoints, load_model
-from afiu_jax.training.checks import warn_of_start
+from afiu_jax.training.checkpoint import has_checkpoints, load_model
 from afiu_jax.training.saved import match
-from afiu_jax.weights import FOLDER, load_weights
+from afiu_jax.weights import FOLDER
 from input_pipeline.photos import Photos
 
 
@@ -83,48 +80,25 @@ def test_the_report_says_what_went_where(imported, published, tmp_path, capsys):
     assert not has_checkpoints(tmp_path / "third")
 
 
-def test_training_from_folded_normalisations_is_warned_of(pocket, pocket_run, tmp_path, monkeypatch, capsys):
-    """A run's checkpoint, as if its normalisations had been folded in a file."""
-
-    def stop(*_):
-        raise RuntimeError("before the first step")
-
-    monkeypatch.setattr(loop, "create_optimizer", stop)
-    run = tmp_path / "folded"
-    shutil.copytree(pocket_run, run)
-    step = find_checkpoint(run)
-    meta = step / "meta" / "metadata"
-    content = json.loads(meta.read_text())
-    content["config"]["imported"] = {"from": "u2netp.onnx", "untrainable": True}
-    meta.write_text(json.dumps(content))
-    (step / "checksums.json").unlink()  # else what was changed counts as damage
-    with pytest.raises(RuntimeError, match="before the first step"):
-        loop.train_and_evaluate(pocket_config(), tmp_path / "next", str(find_checkpoint(run)))
-    assert "training undoes that: import it again with --calibrate PHOTOS" in " ".join(capsys.readouterr().out.split())
-
-
-def test_folded_normalisations_stay_known_through_an_export(pocket, tmp_path, monkeypatch):
+def test_folded_normalisations_stay_known_through_an_export(pocket, tmp_path, monkeypatch, capsys):
     """Else training from the file would undo them without a word, and no photos could mend it."""
     add_names(monkeypatch)
     model = create_model("pocket")
-    model.norm.var[...] = np.full(4, 1 - model.norm.epsilon, np.float32)  # as ``onnx_graph`` leaves a folded one
+    model.norm.var[...] = np.full(4, 1 - model.norm.epsilon, np.float32)  # as a folded one is read
     save_file(to_published(model, "pocket"), tmp_path / "folded.safetensors")
     import_weights("pocket", tmp_path / "folded.safetensors", tmp_path / "run")
-    for start, name in (("run", "first"), ("first.safetensors", "second")):
-        path = export(tmp_path / start, tmp_path / f"{name}.safetensors", size=32, half=name == "second").path
-        console = Console(width=200, record=True)
-        warn_of_start(load_weights(path).config, published_config("pocket"), console)
-        assert "import it again with --calibrate PHOTOS" in console.export_text()
-    import_weights("pocket", path, tmp_path / "again")
-    assert load_model(tmp_path / "again").config["imported"]["untrainable"]
+    path = export(tmp_path / "run", tmp_path / "half.safetensors", half=True).path
+    for start in (tmp_path / "run", path):
+        config = pocket_config(train__num_steps=1, eval__every_steps=1)
+        loop.train_and_evaluate(config, tmp_path / start.stem / "from", str(start))
+        told = " ".join(capsys.readouterr().out.split())
+        assert "training undoes that: import it again with --calibrate PHOTOS" in told
     (tmp_path / "photos").mkdir()
     Image.effect_noise((40, 30), 60).save(tmp_path / "photos" / "a.png")
     import_weights("pocket", path, tmp_path / "mended", photos=tmp_path / "photos")
-    mended = load_model(tmp_path / "mended")
-    assert not mended.config["imported"]["untrainable"]
-    assert mended.batch_stats["norm.mean"].all()
-    mended = export(tmp_path / "mended", tmp_path / "mended.safetensors").path
-    assert not load_weights(mended).config["imported"]["untrainable"]
+    assert load_model(tmp_path / "mended").batch_stats["norm.mean"].all()
+    loop.train_and_evaluate(config, tmp_path / "last", str(tmp_path / "mended"))
+    assert "--calibrate" not in capsys.readouterr().out
 
 
 def test_what_was_trained_is_exported_in_the_published_names(untrained, tmp_path):
@@ -223,3 +197,4 @@ def test_configurations_of_imports(name):
     config = importing.published_config(name)
     assert config["model"]["name"] == name
     assert config["data"]["normalize"] == NETWORKS[name].normalization
+    assert config["data"]["antialias"] == PUBLISHED[name].antialias

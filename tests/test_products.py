@@ -111,7 +111,7 @@ def test_a_networks_maps_are_the_same_with_a_row_more(monkeypatch):
     maps = []
     for platform in ("cpu", "tpu"):
         graph = graph_of(model, training=False, platform=platform)
-        program = jax.jit(lambda x, g=graph: nnx.merge(g, nnx.state(model))(x))
+        program = jax.jit(lambda x, g=graph: nnx.merge(g, nnx.state(model))(x).logits)
         assert ("f32[1,33,32,64]" in str(jax.make_jaxpr(program)(images))) == (platform == "cpu")
         maps.append(np.asarray(program(images)))
     np.testing.assert_allclose(*maps, atol=1e-5 * np.abs(maps[1]).max())
@@ -153,7 +153,7 @@ def test_kernels_that_are_filtered_once_give_the_same_maps(monkeypatch):
 
     def maps_and_filterings(*state: nnx.State) -> tuple[np.ndarray, int]:
         graph = nnx.graphdef(model)
-        compute = jax.jit(lambda *state: nnx.merge(graph, *state)(images))
+        compute = jax.jit(lambda *state: nnx.merge(graph, *state)(images).logits)
         return np.asarray(compute(*state)), str(jax.make_jaxpr(compute)(*state)).count("f32[16,9]")
 
     graph_of(model, training=False, platform="cpu")

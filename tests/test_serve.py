@@ -151,7 +151,10 @@ def test_words_and_files_of_a_photo(name, photo, tmp_path):
     assert set(again.files.values()).isdisjoint(result.files.values())
 
 
-def test_a_photo_and_its_views_keep_its_colour_profile(photo, predictor, tmp_path):
+def test_a_photo_and_its_views_keep_its_colour_profile(photo, predictor, tmp_path, monkeypatch):
+    from afiu_jax.serve.page import _picture
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.fromarray(photo).save(tmp_path / "a.jpg", icc_profile=profile)
     pixels, found = read(tmp_path / "a.jpg", "a.jpg", LIMITS["max_megapixels"])
@@ -159,7 +162,8 @@ def test_a_photo_and_its_views_keep_its_colour_profile(photo, predictor, tmp_pat
     for view, path in result.files.items():
         with Image.open(path) as picture:
             assert picture.info.get("icc_profile") == (None if view == "map" else profile)
-    assert result.previews["photo"].info["icc_profile"] == profile
+    with Image.open(_picture("overlay").postprocess(result.previews["overlay"]).path) as picture:  # as the page has it
+        assert picture.info.get("icc_profile") == profile
 
 
 def test_a_panorama_is_shown_small_and_saved_whole(predictor, tmp_path):

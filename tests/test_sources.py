@@ -293,6 +293,13 @@ def test_a_malformed_split_is_named_with_the_form(root, split):
         assert "name[:100]" in said
 
 
+def test_a_slice_of_several_parts_is_refused():
+    """It would be one of their union: train+test[500:] would train on the first 500 of test."""
+    assert "a slice would be one of all of train+test; name one part" in complaint(
+        Spec("duts", split="train+test[500:]"), "salient"
+    )
+
+
 def test_descriptions_name_what_was_asked_for():
     assert describe(Spec("scenes")) == "scenes"
     assert describe(Spec("folder", path="/data", split="val[:3]")) == "folder /data val[:3]"
@@ -360,6 +367,8 @@ def test_masks_of_0_and_1_are_refused_whatever_the_task_wants(tmp_path):
         assert "hold 0 and 1, and a target is what is from 128 on" in said
         assert said.endswith("save them in 8 bits, with 255 in place of 1")
     assert "hold 0 and 1" in complaint(Spec("bokeh", str(tmp_path)), "blur")
+    Image.fromarray(np.asarray(Image.open(path)) * 100).save(path)
+    assert "nothing in it is a subject" in complaint(Spec("bokeh", str(tmp_path)), "blur")
     _, mask = halves(3)
     Image.fromarray(mask).save(tmp_path / "masks/p03.png")  # the others may be faint, then
     assert len(open_source(folder(tmp_path), "salient")) == 7

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import tiny_config
+from PIL import Image
 from studies import IMAGES, scored_maps, tiny_afiu, tiny_grid
 
 from afiu_jax.errors import UserError
@@ -16,7 +17,9 @@ from afiu_jax.study.config import benchmark, network, read_study
 from afiu_jax.study.grid import make_grid
 from afiu_jax.study.page import write_study
 from afiu_jax.study.results import collect
+from afiu_jax.study.scheduler import is_done
 from afiu_jax.training.config import differences, load_config, resolve
+from input_pipeline.scenes import Scenes
 from input_pipeline.sources import Spec
 
 
@@ -66,6 +69,43 @@ def test_scores_of_a_run_whose_checkpoints_are_gone_are_not_taken_for_another_re
     longer = tiny_config("dbd", task__positive="blur", train__num_steps=12)
     with pytest.raises(UserError, match="was run with another configuration"):
         command._check_folder(tiny_grid(half_done.folder, dbd=longer))
+
+
+def test_scored_cells_without_checkpoints_are_done_and_pretrainings_are_not(half_done):
+    for job in (*half_done.pretrainings, *half_done.cells):
+        shutil.rmtree(half_done.workdir(job) / "checkpoints", ignore_errors=True)
+    done = {job.name for job in (*half_done.pretrainings, *half_done.cells) if is_done(half_done, job)}
+    assert done == {f"afiu/{start}-seed{seed}" for start in ("scratch", "sod") for seed in (0, 1)}
+    assert {
+        read_cell(half_done, job).job.name for job in half_done.cells if read_cell(half_done, job).status == "done"
+    } == done
+
+
+def test_cells_of_more_and_of_fewer_photos_are_not_compared(half_done):
+    """The data of one name were prepared again in between."""
+    job = next(job for job in half_done.cells if job.name == "afiu/sod-seed1")
+    file = half_done.workdir(job) / "config.json"
+    file.write_text(file.read_text().replace('"records": 12', '"records": 11'))
+    with pytest.raises(UserError, match=r"sod-seed1 was trained on 11 records and .*scratch-seed0 on 12 of the same"):
+        command._check_folder(half_done)
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [(lambda m: 255 - m, "look inverted"), (lambda m: m // 3, "nowhere reach 128")],
+    ids=["white", "grey"],
+)
+def test_odd_masks_are_told_before_anything_is_trained(mask, told, half_done, tmp_path):
+    scenes = Scenes("blur", split="test", size=96)
+    for part in ("images", "masks"):
+        (tmp_path / "own" / part).mkdir(parents=True)
+    for record in (scenes[i] for i in range(12)):
+        Image.fromarray(record["image"]).save(tmp_path / "own" / "images" / f"{record['id']}.png")
+        Image.fromarray(mask(record["mask"])).save(tmp_path / "own" / "masks" / f"{record['id']}.png")
+    tests = {"own": benchmark("folder", path=str(tmp_path / "own"), white="blur")}
+    grid = tiny_grid(tmp_path / "other", tests=tests)
+    (line,) = command._check_data(grid, grid.cells)
+    assert told in line
 
 
 def test_scores_of_other_photos_are_not_averaged(half_done):

@@ -7,6 +7,7 @@ from PIL import Image
 from test_builders import mask_levels, photo
 
 from input_pipeline.records import DataError
+from input_pipeline.sources import Spec, parts_of
 from input_pipeline.tfds_source import open_tfds
 
 
@@ -68,6 +69,15 @@ def test_other_features_of_a_prepared_dataset_do_no_harm(tmp_path):
     record = open_tfds("richer", "val", tmp_path, white="focus")[0]
     assert record["id"] == "17"
     np.testing.assert_array_equal(record["mask"], mask_levels())
+
+
+def test_a_check_without_a_split_reads_them_all(tmp_path):
+    Richer(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    assert parts_of(Spec("richer", str(tmp_path))) == ["val"]
+    assert parts_of(Spec("richer", str(tmp_path), "val[:1]")) == ["val[:1]"]
+    assert parts_of(Spec("folder", str(tmp_path))) == [None]
+    with pytest.raises(DataError, match="unknown dataset"):
+        parts_of(Spec("none", str(tmp_path)))
 
 
 def test_ids_that_are_paths_name_files_in_one_folder(tmp_path):

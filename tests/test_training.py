@@ -293,7 +293,13 @@ def test_the_log_of_a_run_whose_checkpoints_are_gone_is_kept(pocket, pocket_run,
         train_and_evaluate(pocket_config(), run)
         assert sorted(path.name for path in run.glob("metrics-*")) == expected
     assert [json.loads(line) for line in (run / "metrics-1.jsonl").read_text().splitlines()] == old
-    assert capsys.readouterr().out.count("the log of a run whose checkpoints are gone is") == 2
+    assert capsys.readouterr().out.count("the log of an earlier run, of which there is no checkpoint, is") == 2
+    shutil.rmtree(run / "checkpoints")
+    begun = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    last = next(i for i, line in enumerate(begun) if "val_mae" in line)
+    (run / "metrics.jsonl").write_text("".join(begun[: last + 1]))  # as it is when killed while it saves
+    train_and_evaluate(pocket_config(), run)
+    assert len(list(run.glob("metrics-*"))) == 2
 
 
 def test_a_start_that_marks_the_opposite_is_told(pocket, pocket_run, tmp_path, capsys):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from afiu_jax.console import open_console, progress
 from input_pipeline.check import Findings, duplicates, read_whole
-from input_pipeline.sources import Spec, describe, open_declared
+from input_pipeline.sources import Spec, describe, open_declared, parts_of
 
 _SHOWN = 5  # of one kind; the JSON file has all
 
@@ -21,7 +21,8 @@ def check(spec: Spec, splits: Sequence[str], json_file: Path | None = None) -> i
 
     Args:
         spec: the data.
-        splits: its parts, to be compared with each other; the one of ``spec`` if there are none.
+        splits: its parts, to be compared with each other; if there are none, all of a TFDS data set, and other data as
+            a whole.
         json_file: where everything is written, if not None.
 
     Returns:
@@ -32,7 +33,7 @@ def check(spec: Spec, splits: Sequence[str], json_file: Path | None = None) -> i
         DataError: data of which nothing can be used.
     """
     console, parts = open_console(), {}
-    for part in splits or [spec.split]:
+    for part in splits or parts_of(spec):
         chosen, faults = replace(spec, split=part), {}
         source = open_declared(chosen, faults=faults)
         name = describe(chosen)

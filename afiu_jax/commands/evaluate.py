@@ -19,7 +19,7 @@ from afiu_jax.scoring import Scored
 from input_pipeline.bokeh import RADIUS
 from input_pipeline.paths import at_home
 from input_pipeline.pictures import EXTENSIONS
-from input_pipeline.sources import Spec, describe, describe_drawn, looks_inverted, open_source
+from input_pipeline.sources import INVERTED, Spec, describe, describe_drawn, looks_inverted, open_source
 
 _SHOWN = 5  # warnings of one kind; the others are counted
 
@@ -115,7 +115,7 @@ def score_checkpoint(
     seed = predictor.config.get("seed", 0)
     source = open_source(spec, predictor.positive, seed=seed)
     if looks_inverted(source):
-        line = f"{describe(spec)}: the masks look inverted: what is called blurred is sharper; check --white"
+        line = f"{describe(spec)}: {INVERTED}; check --white"
         warnings += print_warnings({"polarity": [line]})
     save, faint = map_writer(maps, predictor.about) if maps else None, []
     options = {"name": predictor.name, "quantise": quantise, "normalize": normalize}

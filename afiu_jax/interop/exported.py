@@ -1,15 +1,14 @@
 """Networks in ``.safetensors`` files of our own: the published state dict, and in its metadata how to use it.
 
-===============  ======================================================================================
-``network``      key in ``NETWORKS``
-``options``      the network's options, JSON
-``task``         sod or dbd
-``positive``     what 1 means: salient, blur or focus
-``normalize``    see ``input_pipeline.transforms.normalize``
-``antialias``    whether photos were smoothed before shrinking, true or false
-``image_size``   side of the square that photos are resized to, in pixels
-``untrainable``  true where batch normalisations are still folded (``importing``); may lack, which means false
-===============  ======================================================================================
+=============  ======================================================================================
+``network``    key in ``NETWORKS``
+``options``    the network's options, JSON
+``task``       sod or dbd
+``positive``   what 1 means: salient, blur or focus
+``normalize``  see ``input_pipeline.transforms.normalize``
+``antialias``  whether photos were smoothed before shrinking, true or false
+``image_size`` side of the square that photos are resized to, in pixels
+=============  ======================================================================================
 """
 
 import json
@@ -84,17 +83,11 @@ def write_exported(model: nnx.Module, saved: SavedModel, path: Path, *, half: bo
         if large := [key for key in chosen if np.abs(arrays[key]).max(initial=0) > np.finfo(np.float16).max]:
             raise UserError(f"{large[0]} is too large for float16: leave out --half")
         arrays |= {key: arrays[key].astype(np.float16) for key in chosen}
-    metadata = {"format": "pt", **metadata_of(saved.config)}
-    if saved.config.get("imported", {}).get("untrainable"):
-        metadata["untrainable"] = json.dumps(True)
-    path.write_bytes(save(arrays, metadata))
+    path.write_bytes(save(arrays, {"format": "pt", **metadata_of(saved.config)}))
 
 
 def read_use(path: Path) -> dict | None:
-    """How a file's network is used, as parts of its configuration; None if it does not say.
-
-    Returns:
-        ``task``, ``model``, ``data``, and ``imported`` with ``untrainable``.
+    """How a file's network is used: ``task``, ``model`` and ``data`` of its configuration; None if it does not say.
 
     Raises:
         UserError: a file that cannot be read, or says what nothing here knows.
@@ -129,7 +122,6 @@ def _use(found: dict[str, str], path: Path) -> dict | None:
                 "normalize": found["normalize"],
                 "antialias": bool(json.loads(found["antialias"])),
             },
-            "imported": {"untrainable": bool(json.loads(found.get("untrainable", "false")))},
         }
     except ValueError as error:
         raise UserError(f"the metadata of {path} cannot be read: {error}") from error

@@ -80,10 +80,9 @@ def import_weights(
         preparation = Preparation.of(config["data"])
         images = (preparation.finish(preparation.shrink(pictures[i]))["image"] for i in progress(chosen, "calibrating"))
         calibrated_on = calibrate(model, report.folded, images)
-    untrainable = bool(report.folded) and not pictures
-    if untrainable:
+    if report.folded and not pictures:
         console.print("without --calibrate PHOTOS this can be used, but training would undo it", style="yellow")
-    config["imported"] = {"from": str(at_home(source).absolute()), "untrainable": untrainable}
+    config["imported"] = {"from": str(at_home(source).absolute())}
     _write(out, model, config)
     found = {"network": name, "sha256": _sha256(source), "photos": calibrated_on, **asdict(report)}
     (out / "import.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

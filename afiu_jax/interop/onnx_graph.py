@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from afiu_jax.batch_norm import BatchNorm
 from afiu_jax.errors import UserError
 from afiu_jax.interop.layout import Entry, entries
 from afiu_jax.interop.readers import StateDict
@@ -31,21 +30,6 @@ Module = Mapping[str, Entry]
 """Arrays of one of our modules by the name of the leaf."""
 
 
-def folded_norms(model: nnx.Module) -> tuple[str, ...]:
-    """Our paths of the normalisations that are the identity, up to a shift, as what an exporter folded is here.
-
-    Weights alone tell, through whatever files they have gone since: a normalisation that was trained, or has its
-    initial values, has another mean or variance.
-    """
-    return tuple(
-        ".".join(map(str, path))
-        for path, module in nnx.iter_modules(model)
-        if isinstance(module, BatchNorm)
-        and not np.any(module.mean[...])
-        and np.all(np.asarray(module.var[...]) == np.float32(1 - module.epsilon))
-    )
-
-
 def read_onnx(path: Path, model: nnx.Module, name: str) -> StateDict:
     """The published state dict of a network from its ONNX graph.
 
@@ -55,7 +39,7 @@ def read_onnx(path: Path, model: nnx.Module, name: str) -> StateDict:
         name: its key in ``NETWORKS``.
 
     Returns:
-        Arrays by published key, as if nothing had been folded; ``folded_norms`` tells what was.
+        Arrays by published key, as if nothing had been folded; what was is among ``identities``.
 
     Raises:
         UserError: no such file, a damaged one, another network's, or the ``onnx`` package is not installed.

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from flax import nnx
 
+from afiu_jax.batch_norm import identities
 from afiu_jax.interop.layout import entries, from_published, is_counter
 from afiu_jax.interop.names import network_name
-from afiu_jax.interop.onnx_graph import folded_norms, read_onnx
+from afiu_jax.interop.onnx_graph import read_onnx
 from afiu_jax.interop.readers import as_state_dict, read_state_dict
 from afiu_jax.layers import Kept
 from input_pipeline.paths import at_home
@@ -79,5 +80,5 @@ def load_torch_checkpoint(model: nnx.Module, path_or_state_dict: str | Path | Ma
         loaded={entry.key: entry.path for entry in places},
         kept={entry.key: entry.variable.size for entry in places if isinstance(entry.variable, Kept)},
         counters=tuple(key for key in arrays if is_counter(key)),
-        folded=folded_norms(model),
+        folded=identities(model),
     )

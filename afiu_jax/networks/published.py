@@ -12,7 +12,7 @@ class Published:
         paper: authors, venue and year.
         image_size: side of the square image that the original is tested with, in pixels.
         weights: what ``afiu import-weights`` takes, and where it comes from.
-        antialias: whether photos are smoothed when they are shrunk, as Pillow does, and SRM's MATLAB.
+        antialias: whether photos are smoothed when they are shrunk to be tested, as Pillow does, and SRM's MATLAB.
     """
 
     title: str

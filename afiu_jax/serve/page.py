@@ -27,6 +27,7 @@ THEME = gr.themes.Default(
 TITLE = "Which pixels of a photo are out of focus?"
 
 _NAMES: dict[View, str] = {"map": "map", "overlay": "overlay", "cutout": "cut-out"}
+_KEEPS_PROFILES = "png"  # of the pictures on the page; WebP, gradio's own choice, is written without
 HOUR = 3600
 """Seconds after which photos and maps are deleted."""
 
@@ -82,7 +83,12 @@ def build(networks: Mapping[str, Predictor], chosen: str, limits: Limits) -> gr.
                 )
             with gr.Column(scale=2, min_width=320):
                 slider = gr.ImageSlider(
-                    label="Photo and map", interactive=False, buttons=["fullscreen"], max_height=440, elem_id="slider"
+                    label="Photo and map",
+                    interactive=False,
+                    format=_KEEPS_PROFILES,
+                    buttons=["fullscreen"],
+                    max_height=440,
+                    elem_id="slider",
                 )
                 with gr.Row():
                     pictures = [_picture(view) for view in ("overlay", "cutout")]
@@ -113,7 +119,13 @@ def _html(text: str, name: str) -> gr.HTML:
 
 
 def _picture(view: View) -> gr.Image:
-    return gr.Image(label=_NAMES[view].capitalize(), interactive=False, buttons=["fullscreen"], elem_id=view)
+    return gr.Image(
+        label=_NAMES[view].capitalize(),
+        interactive=False,
+        format=_KEEPS_PROFILES,
+        buttons=["fullscreen"],
+        elem_id=view,
+    )
 
 
 def _button(view: View) -> gr.DownloadButton:

@@ -6,7 +6,7 @@ the last attempt failed.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +73,7 @@ def read_cell(grid: Grid, job: Job) -> Cell:
     tests = list(grid.tests_of(job))
     missing = unscored(workdir, tests)
     state, run = read_state(workdir), Run(job.name, read_metrics(workdir), job.config)
-    if is_trained(workdir) and not missing:
+    if is_finished(workdir, tests):
         status: Status = "done"
     elif state.failure:
         status = "failed"
@@ -82,6 +82,11 @@ def read_cell(grid: Grid, job: Job) -> Cell:
     scores = {name: _read_scores(workdir, name) for name in tests if name not in missing}
     step = next((read_json(_file(workdir, name))["step"] for name in scores), None)
     return Cell(job, status, state, run, scores, step)
+
+
+def is_finished(workdir: Path, tests: Collection[str]) -> bool:
+    """Whether nothing is left to do for a run. Of one with all its scores, checkpoints may have been deleted."""
+    return not unscored(workdir, tests) and (bool(tests) or is_trained(workdir))
 
 
 def is_trained(workdir: Path) -> bool:

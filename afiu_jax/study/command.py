@@ -24,7 +24,7 @@ from afiu_jax.training.config import differences
 from afiu_jax.training.loop import recorded_start
 from afiu_jax.workdir import sole_use
 from input_pipeline.paths import at_home
-from input_pipeline.sources import Spec, open_source
+from input_pipeline.sources import INVERTED, Spec, describe, looks_faint, looks_inverted, open_source
 
 MAY_CHANGE = ("data.test.", "data.workers", "eval.batch_size", "logging.", "checkpoint.")
 """What may change in the configuration of a study that has begun: what no number depends on. Lengths may not."""
@@ -80,7 +80,8 @@ def run_study(
 
 def _run(grid: Grid, todo: Sequence[Job], selected: int, console: Console) -> Outcome:
     with sole_use(grid.folder, "afiu study", "pass --report-only") as hold:
-        _check_data(grid, todo)
+        for line in _check_data(grid, todo):
+            console.print(f"warning: {line}", style="yellow")
         for data in grid.data:
             data.write()
         slots = devices()
@@ -97,6 +98,7 @@ def _check_folder(grid: Grid) -> list[str]:
     hint = "pass another --workdir, or the configuration that this study began with"
     made = [str(data.path) for data in grid.data]  # which lies in the study's folder, and may have been copied with it
     warnings: dict[str, None] = {}
+    counts: dict[str, tuple[int, Path]] = {}
     for job in (*grid.pretrainings, *grid.cells):
         workdir = grid.workdir(job)
         if not (saved := read_json(workdir / "config.json")):
@@ -105,7 +107,13 @@ def _check_folder(grid: Grid) -> list[str]:
         if not has_checkpoints(workdir) and not any(scored_on(workdir, name) for name in grid.tests_of(job)):
             continue
         begin = saved.pop("init_from", None)
-        saved.pop("records", None)
+        if records := saved.pop("records", None):
+            others, elsewhere = counts.setdefault(str(job.config["data"]["train"]), (records, workdir))
+            if records != others:
+                raise UserError(
+                    f"{workdir} was trained on {records} records and {elsewhere} on {others} of the same data, which "
+                    "changed in between: remove the folders of what was trained on the wrong ones"
+                )
         changed = differences(saved, job.config, MAY_CHANGE)
         if job.weights and begin != (start := recorded_start(job.weights)) and not has_moved(begin, start):
             changed.append(f"weights: {begin} -> {job.weights}")
@@ -127,15 +135,27 @@ def _check_folder(grid: Grid) -> list[str]:
     return list(warnings)
 
 
-def _check_data(grid: Grid, todo: Sequence[Job]) -> None:
-    """Opens everything that is about to be used, so that nothing is missed hours later.
+def _check_data(grid: Grid, todo: Sequence[Job]) -> list[str]:
+    """Opens everything that is about to be used, so that nothing is missed hours later; returns what is odd about it.
 
     Raises:
         DataError: as ``open_source``.
     """
     made = {str(data.path) for data in grid.data}
-    used = [(job.config["data"][part], job.config["task"]["positive"]) for job in todo for part in ("train", "val")]
-    used += [(vars(test.spec), "blur") for job in todo for test in grid.tests_of(job).values()]
-    for fields, positive in {str(pair): pair for pair in used}.values():
-        if fields["path"] not in made:
-            open_source(Spec(**fields), positive)
+    used, found = [], []
+    for job in todo:
+        positive, skips = job.config["task"]["positive"], job.config["data"]["on_error"] == "skip"
+        used += [(job.config["data"][part], positive, skips) for part in ("train", "val")]
+        used += [(vars(test.spec), "blur", False) for test in grid.tests_of(job).values()]
+    for fields, positive, skips in {str(use): use for use in used}.values():
+        if fields["path"] in made:
+            continue
+        spec, faults = Spec(**fields), {}
+        source = open_source(spec, positive, faults=faults if skips else None)
+        if faults:
+            found.append(f"{len(faults)} left out of {describe(spec)}, for instance: {next(iter(faults.values()))}")
+        if looks_inverted(source):
+            found.append(f"{describe(spec)}: {INVERTED}; check its white")
+        if looks_faint(source, spec):
+            found.append(f"{describe(spec)}: the masks nowhere reach 128, from where on they mark anything")
+    return list(dict.fromkeys(found))

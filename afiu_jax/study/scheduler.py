@@ -14,7 +14,7 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from afiu_jax.study.cells import State, is_trained, read_json, read_state, save_state, unscored
+from afiu_jax.study.cells import State, is_finished, read_json, read_state, save_state
 from afiu_jax.study.grid import Grid, Job
 from afiu_jax.study.worker import write_job
 from afiu_jax.training.config import num_steps
@@ -68,9 +68,8 @@ def devices() -> list[Device]:
 
 
 def is_done(grid: Grid, job: Job) -> bool:
-    """Whether nothing is left to do for a run."""
-    workdir = grid.workdir(job)
-    return is_trained(workdir) and not unscored(workdir, grid.tests_of(job))
+    """Whether nothing is left to do for a run of a study."""
+    return is_finished(grid.workdir(job), grid.tests_of(job))
 
 
 class Scheduler:

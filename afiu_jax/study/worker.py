@@ -53,9 +53,10 @@ def run(job: Path) -> int:
         predictor = Predictor(workdir)
         for name in names:
             source = open_source(tests[name], predictor.positive)
-            scored = evaluate(
-                predictor, source, map_writer(workdir / "maps" / name, predictor.about), name=workdir.name
-            )
+            write, faint = map_writer(workdir / "maps" / name, predictor.about), []
+            scored = evaluate(predictor, source, write, name=workdir.name, faint=faint)
+            for image in faint:
+                print(f"warning: {name}: {image}: the mask nowhere reaches 128, and is scored as one without a target")
             save_scores(workdir, name, tests[name], scored, step=int(predictor.path.name))
     return 0
 

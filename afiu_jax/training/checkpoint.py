@@ -225,7 +225,10 @@ def has_scores(workdir: Path, step: int) -> bool:
 
 
 def read_config(path: str | Path) -> Resolved:
-    """The configuration of a checkpoint's run, without its network, which may take seconds; ``path`` as there.
+    """The configuration of a checkpoint's run, without its network, which may take seconds.
+
+    Args:
+        path: as in ``find_checkpoint``.
 
     Raises:
         UserError: as ``load_model``.

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 from rich.console import Console
 
-from afiu_jax.batch_norm import BatchNorm, SingleValueError
+from afiu_jax.batch_norm import BatchNorm, SingleValueError, identities
 from afiu_jax.errors import UserError
 from afiu_jax.networks import NETWORKS, Prediction, abstract_model
 from afiu_jax.networks.encoders import ENCODERS, encoder_level
@@ -230,9 +230,13 @@ def warn_of_start(old: Resolved, new: Resolved, console: Console) -> None:
         console.print(
             f"warning: --init_from was trained with data.normalize={before}, this run uses {now}", style="yellow"
         )
-    if old.get("imported", {}).get("untrainable"):
+
+
+def warn_of_identities(model: nnx.Module, console: Console) -> None:
+    """Tells that a network with its initial weights has normalisations which only training would make normalise."""
+    if found := identities(model):
         console.print(
-            "warning: the file that --init_from was imported from had its batch normalisations folded, and training "
-            "undoes that: import it again with --calibrate PHOTOS",
+            f"warning: {len(found)} batch normalisations of --init_from were folded in the file it comes from, and "
+            "training undoes that: import it again with --calibrate PHOTOS",
             style="yellow",
         )

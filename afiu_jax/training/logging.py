@@ -102,12 +102,14 @@ def _parse(text: str) -> dict | None:
 
 
 def keep_old_log(workdir: Path) -> Path | None:
-    """Moves the log of a run that has no checkpoints any more out of the way of one that begins.
+    """Moves the log of a run that has no checkpoints out of the way of one that begins.
 
     Returns:
-        where it is now; None if there is none, or nothing in it that a repeated beginning does not write again.
+        where it is now; None if the run had not gone on from its first validation, and is only begun again.
     """
-    if not any("val_mae" in line for line in read_metrics(workdir)):
+    lines = read_metrics(workdir)
+    validated = next((line["step"] for line in lines if "val_mae" in line), None)
+    if validated is None or lines[-1]["step"] <= validated:
         return None
     kept = next(path for i in count(1) if not (path := workdir / f"metrics-{i}.jsonl").exists())
     return (workdir / "metrics.jsonl").rename(kept)

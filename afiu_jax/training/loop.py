@@ -34,6 +34,7 @@ from afiu_jax.training.checks import (
     check_workdir,
     other_data,
     require_network,
+    warn_of_identities,
     warn_of_start,
 )
 from afiu_jax.training.config import Resolved, batch_shape, num_steps, resolve, steps_per_epoch
@@ -144,6 +145,7 @@ def train_and_evaluate(
             if start:
                 report = transfer(start, model, name)
                 console.print(f"initial weights: {start.path} (step {start.step}): {report.describe()}")
+                warn_of_identities(model, console)
             elif backbone:
                 loaded = fill_backbone(model, backbone)
                 console.print(f"initial weights of the backbone: {path}: loaded {loaded} arrays")
@@ -166,8 +168,8 @@ def train_and_evaluate(
             console.print(f"nothing to do: {workdir} is at step {position} of {steps}")
             return Outcome(position, steps, None, None)
         if is_first():
-            if begins and (kept := keep_old_log(workdir)):
-                console.print(f"warning: the log of a run whose checkpoints are gone is {kept} now", style="yellow")
+            if checkpoints.latest_step is None and (kept := keep_old_log(workdir)):
+                console.print(f"the log of an earlier run, of which there is no checkpoint, is {kept} now")
             write_json(workdir / "config.json", config)
         deterministic = config["train"]["deterministic"]
         validation = Validation(val, config, make_predict_step(in_use, deterministic=deterministic))

@@ -10,9 +10,10 @@ without weights is left out, and ``--config.networks.u2net.starts="('scratch','s
 ``--config.networks.afiu.backbone_weights=resnet50.safetensors`` adds the start from ImageNet.
 Time: not run at this size. Data: ``afiu data prepare duts``, ``cuhk_defocus`` and ``dut_defocus``.
 Departures: three seeds, all of them reported, where the paper selects the best result. The other networks are
-fine-tuned with AFIU's recipe (section 3.3) at their own size and with their own loss; the paper says that they "kept
-their training strategies on SOD dataset", which is the variant ``:own-recipes``. Scratch has the 200 epochs of the
-other starts, so that steps can be compared; the paper counts over 400 until it converges (section 4.3.3).
+fine-tuned with AFIU's recipe (section 3.3) on photos resized as theirs were, and with their own loss; the paper says
+that they "kept their training strategies on SOD dataset", which is the variant ``:own-recipes``. Scratch has
+the 200 epochs of the other starts, so that steps can be compared; the paper counts over 400 until it converges (section
+4.3.3).
 
 Variants
     ``:own-recipes``  the same with each network's own recipe on DBD, too: optimiser, schedule, batch and augmentation

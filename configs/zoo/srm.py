@@ -3,13 +3,13 @@
     python train.py --config configs/zoo/srm.py                            # SOD, as published
     python train.py --config configs/zoo/srm.py:dbd --init_from runs/zoo/srm   # DBD, the paper's transfer
 
-Recipe (its solver.prototxt): 353 px, no augmentation, softmax loss of three maps summed over pixels, SGD 1e-10 with
-momentum 0.99, decay 5e-4, batch 1, 300,000 steps (its test takes the snapshot of 100,000).
+Recipe (its solver.prototxt): 353 px, not smoothed (in its test, MATLAB smooths), no augmentation, softmax loss of
+three maps summed over pixels, SGD 1e-10 with momentum 0.99, decay 5e-4, batch 1, 300,000 steps (its test takes the
+snapshot of 100,000).
 
 Departures: the loss is the mean over pixels, so the learning rate is 353² times its own and the decay, which goes with
 the rate and was no sum, as much less; new layers learn at the rate
-of the old ones, where the original has them ten times as fast; normalisations learn (``model.options.frozen_norm``);
-photos are resized bilinearly, where MATLAB is bicubic.
+of the old ones, where the original has them ten times as fast; normalisations learn (``model.options.frozen_norm``).
 
 Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
 """
@@ -22,7 +22,7 @@ def get_config(variant: str = ""):
         "srm",
         variant,
         image_size=353,
-        data={"vertical_flip": 0.0, "color_jitter": 0.0},
+        data={"antialias": False, "vertical_flip": 0.0, "color_jitter": 0.0},
         train={
             "optimizer": "sgd",
             "momentum": 0.99,

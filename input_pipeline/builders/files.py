@@ -47,13 +47,18 @@ Pair = tuple[Picture, tuple[Picture, ...]]
 def list_pictures(root: Path) -> list[Picture]:
     """Every picture below ``root`` and in the zip archives there, in the order of their paths.
 
-    Hidden files, ``__MACOSX`` folders and files that are no pictures (Thumbs.db, …) are passed over.
+    Hidden files, ``__MACOSX`` folders and files that are no pictures (Thumbs.db, …) are passed over. Links to folders
+    are followed.
 
     Raises:
         DataError: an archive cannot be read.
     """
-    pictures = []
-    for folder, subfolders, names in os.walk(root):
+    pictures, seen = [], set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link that leads back, or a second one to the same folder
+            subfolders.clear()
+            continue
+        seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not _is_litter(name))
         parts = Path(folder).relative_to(root).parts
         for name in sorted(name for name in names if not _is_litter(name)):
