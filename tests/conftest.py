@@ -139,13 +139,11 @@ def pocket_run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def sod_run(tmp_path_factory) -> Path:
-    """Work directory of a finished tiny SOD run, with the program that train.py compiles for tiny runs."""
-    from afiu_jax.training.loop import train_and_evaluate
-    from afiu_jax.training.traces import Traces
-
-    folder = tmp_path_factory.mktemp("runs")
-    train_and_evaluate(tiny_config(), folder / "sod", traces=Traces(folder / "traces", "configs/sod.py"))
-    return folder / "sod"
+    """Work directory of a finished tiny SOD run of train.py, whose program every other tiny run of it can use."""
+    workdir = tmp_path_factory.mktemp("runs") / "sod"
+    done = run_command("train.py", "--config", "configs/sod.py:demo", "--workdir", workdir, *tiny_flags())
+    assert done.returncode == 0, done.stderr
+    return workdir
 
 
 @pytest.fixture(scope="session")

@@ -241,6 +241,15 @@ def test_jpeg_photos_and_png_masks_in_one_folder(tmp_path):
     assert build("sod", tmp_path / "in", tmp_path).counts == {"test": 2}
 
 
+def test_links_to_folders_are_followed_and_once(tmp_path):
+    make_pairs(tmp_path / "disk/DUTS-TE-Image", tmp_path / "disk/DUTS-TE-Mask", ["a", "b"])
+    (tmp_path / "in").mkdir()
+    for name in ("DUTS-TE", "DUTS-TE-again"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/DUTS-TE-Image/back").symlink_to(tmp_path / "disk")
+    assert build("duts", tmp_path / "in", tmp_path).counts == {"test": 2}
+
+
 def test_one_split_alone_is_enough(tmp_path):
     make_pairs(tmp_path / "in/DUTS-TE-Image", tmp_path / "in/DUTS-TE-Mask", ["a"])
     summary = build("duts", tmp_path / "in", tmp_path)

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import run_command, tiny_flags
+from conftest import run_command, run_here, tiny_flags
 from PIL import Image
 
 from afiu_jax.cli import _at_home
@@ -117,15 +117,16 @@ def test_predict_writes_a_map_of_every_photo_as_it_is_seen(sod_run, tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6  # the camera was held upright
     turned.save(tmp_path / "b.jpg", exif=exif)
-    command = ("-m", "afiu_jax.cli", "predict", tmp_path / "photos", tmp_path / "b.jpg", "--checkpoint", sod_run)
-    done = run_command(*command, "-o", tmp_path / "maps")
+    weights, maps = ("--checkpoint", sod_run), tmp_path / "maps"
+    photos = (tmp_path / "photos", tmp_path / "b.jpg")
+    done = run_command("-m", "afiu_jax.cli", "predict", *photos, *weights, "-o", maps)
     assert done.returncode == 0, done.stderr
     assert "2 photos: map in" in done.stdout
     assert "white = salient" in done.stdout
-    sizes = {p.name: Image.open(p).size for p in (tmp_path / "maps").iterdir()}
+    sizes = {p.name: Image.open(p).size for p in maps.iterdir()}
     assert sizes == {"a.png": (50, 30), "b.png": (30, 50)}
-    assert "would replace a photo" in refusal(*command[:3], tmp_path / "maps", *command[5:], "-o", tmp_path / "maps")
-    assert "no file or folder" in refusal(*command[:3], tmp_path / "none.jpg", *command[5:])
+    assert "would replace a photo" in refused(run_here("predict", maps, *weights, "-o", maps))
+    assert "no file or folder" in refused(run_here("predict", tmp_path / "none.jpg", *weights))
 
 
 def test_evaluate_refuses_what_is_not_a_run(tmp_path):

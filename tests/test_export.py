@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_command, tiny_config
 from flax import nnx
-from pocket import Pocket, add_names, pocket_config
+from pocket import Pocket, add_names
 from two_rsus import add_two_rsus
 
 from afiu_jax.batch_norm import batch_norm
@@ -141,7 +141,7 @@ def test_what_was_trained_in_bfloat16_is_exported_in_float32(to, tmp_path, monke
     monkeypatch.setitem(NETWORKS, "halved", Halved)
     monkeypatch.setitem(DEFAULT_LOSS, "halved", "bce")
     add_names(monkeypatch, "halved")
-    config = pocket_config(model__name="halved")
+    config = tiny_config(model__name="halved")
     config.model.options = {"dtype": "bfloat16"}
     config = resolve(config)
     with Checkpoints(tmp_path / "run", 1, hold=None) as checkpoints:

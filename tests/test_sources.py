@@ -367,6 +367,7 @@ def test_masks_of_0_and_1_are_refused_whatever_the_task_wants(tmp_path):
         assert "hold 0 and 1, and a target is what is from 128 on" in said
         assert said.endswith("save them in 8 bits, with 255 in place of 1")
     assert "hold 0 and 1" in complaint(Spec("bokeh", str(tmp_path)), "blur")
+    path = tmp_path / "masks/p03.png"
     Image.fromarray(np.asarray(Image.open(path)) * 100).save(path)
     assert "nothing in it is a subject" in complaint(Spec("bokeh", str(tmp_path)), "blur")
     _, mask = halves(3)

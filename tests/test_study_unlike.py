@@ -76,9 +76,8 @@ def test_scored_cells_without_checkpoints_are_done_and_pretrainings_are_not(half
         shutil.rmtree(half_done.workdir(job) / "checkpoints", ignore_errors=True)
     done = {job.name for job in (*half_done.pretrainings, *half_done.cells) if is_done(half_done, job)}
     assert done == {f"afiu/{start}-seed{seed}" for start in ("scratch", "sod") for seed in (0, 1)}
-    assert {
-        read_cell(half_done, job).job.name for job in half_done.cells if read_cell(half_done, job).status == "done"
-    } == done
+    cells = [read_cell(half_done, job) for job in half_done.cells]
+    assert {cell.job.name for cell in cells if cell.status == "done"} == done
 
 
 def test_cells_of_more_and_of_fewer_photos_are_not_compared(half_done):

@@ -8,7 +8,7 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TINY_OPTIONS, tiny_config
+from conftest import TINY_OPTIONS, run_command, tiny_config, tiny_flags
 from flax import nnx
 from PIL import Image
 from pocket import pocket_config
@@ -19,10 +19,10 @@ from afiu_jax.evaluation import evaluate
 from afiu_jax.inference import Predictor
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import find_checkpoint, load_model
+from afiu_jax.training.config import resolve
 from afiu_jax.training.logging import MetricsLog, read_metrics
 from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.saved import transfer
-from afiu_jax.training.traces import Traces
 from afiu_jax.workdir import sole_use
 from input_pipeline.prepare import prepare
 from input_pipeline.records import DataError
@@ -81,6 +81,16 @@ def test_the_checkpoint_holds_items_of_its_own(sod_run):
     assert saved.config["task"] == {"name": "sod", "positive": "salient"}
     assert saved.scores.keys() == {"mae", "max_f"}
     assert not any("mu" in name or "opt" in name for name in saved.params)
+
+
+def test_the_decoder_sees_every_level(sod_run):
+    """Each kernel of every module has learned: nothing is built and then left out."""
+    assert resolve(tiny_config())["train"]["weight_decay"] == 0  # else they would shrink without a gradient
+    initial = nnx.to_flat_state(nnx.state(create_model("afiu", rngs=nnx.Rngs(0), **TINY_OPTIONS), nnx.Param))
+    learned = load_model(sod_run / "checkpoints" / "6").params
+    kernels = {".".join(map(str, path)): value[...] for path, value in initial if path[-1] == "kernel"}
+    assert len(kernels) > 100
+    assert not [name for name, value in kernels.items() if np.array_equal(value, learned[name])]
 
 
 def test_logged_loss_is_that_of_the_step(sod_run):
@@ -318,10 +328,10 @@ def test_one_batch_can_be_learned(sod_run, tmp_path):
     """
     steps = 80
     every = {f"{key}__every_steps": steps for key in ("eval", "checkpoint", "logging")}
-    config = tiny_config(
-        data__train__split="train[:2]", data__vertical_flip=0.0, data__color_jitter=0.0, train__num_steps=steps, **every
-    )
-    train_and_evaluate(config, tmp_path / "run", traces=Traces(tmp_path / "traces", "configs/sod.py"))
+    data = {"data__train__split": "train[:2]", "data__vertical_flip": 0.0, "data__color_jitter": 0.0}
+    flags = tiny_flags(train__num_steps=steps, **data, **every)
+    done = run_command("train.py", "--config", "configs/sod.py:demo", "--workdir", tmp_path / "run", *flags)
+    assert done.returncode == 0, done.stderr
     share = np.mean([Scenes("salient", split="train")[i]["mask"] >= 128 for i in range(2)])
     constant = -(share * np.log(share) + (1 - share) * np.log(1 - share))
     losses = [line["loss"] for line in read_metrics(tmp_path / "run") if "loss" in line]
