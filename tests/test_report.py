@@ -96,6 +96,18 @@ def test_report_on_runs_alone_makes_and_scores_their_maps(pocket, pocket_run, tm
     assert "scored on 2 images" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
+def test_masks_that_mark_nothing_are_told(pocket, pocket_run, folders, tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+    for path in (folders / "masks").iterdir():
+        shutil.copy(folders / "images" / path.name, tmp_path / "own" / "images")
+        Image.fromarray(np.asarray(Image.open(path)) // 3).save(tmp_path / "own" / "masks" / path.name)
+    data = ("--data", "folder", "--path", tmp_path / "own", "--white", "salient")
+    done = run_here("report", "--run", pocket_run, *data, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "the masks nowhere reach 128, from where on they mark anything" in done.stderr
+
+
 def test_a_method_called_mask_does_not_stand_for_it(methods):
     shown = []
 

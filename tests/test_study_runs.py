@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, run_command
 from test_commands import refusal
 
+from afiu_jax.study.worker import PRIOR
 from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.logging import read_metrics
 
@@ -128,6 +129,7 @@ def test_cells_are_ordinary_runs_and_share_the_sod_run(study):
         workdir = study.folder / "afiu" / f"{start}-seed0"
         config = json.loads((workdir / "config.json").read_text())
         assert config["init_from"] == begin
+        assert (workdir / PRIOR).exists() == bool(begin)
         assert load_model(workdir).config["task"]["positive"] == ("focus" if "focus" in start else "blur")
         assert len(list((workdir / "maps" / "scenes").glob("*.png"))) == 3
     done = run_command("-m", "afiu_jax.cli", "evaluate", "--checkpoint", workdir, "--data", "folder", "--white", "blur",
@@ -156,7 +158,7 @@ def test_damaged_checkpoints_are_named_and_the_others_go_on(study, tmp_path):
     copy = Study(tmp_path)
     shutil.copytree(study.folder, copy.folder)
     afiu, own = copy.folder / "afiu", copy.folder / "u2netp" / "scratch-seed0" / "checkpoints"
-    for gone in (afiu / "sod-seed0", afiu / "scratch-seed0" / "scores", own / "2"):
+    for gone in (afiu / "sod-seed0", afiu / "scratch-seed0" / "scores", own / "2", own.with_name("scores")):
         shutil.rmtree(gone)
     damaged = [*afiu.glob("sod-pretraining-seed0/checkpoints/*/model/manifest.ocdbt"), own / "1/optimizer/_METADATA"]
     for file in damaged:

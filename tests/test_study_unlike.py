@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import tiny_config
 from PIL import Image
-from studies import IMAGES, scored_maps, tiny_afiu, tiny_grid
+from studies import IMAGES, scored_maps, tiny_afiu, tiny_grid, tiny_study
 
 from afiu_jax.errors import UserError
 from afiu_jax.study import command
@@ -18,6 +18,7 @@ from afiu_jax.study.grid import make_grid
 from afiu_jax.study.page import write_study
 from afiu_jax.study.results import collect
 from afiu_jax.study.scheduler import is_done
+from afiu_jax.study.worker import PRIOR
 from afiu_jax.training.config import differences, load_config, resolve
 from input_pipeline.scenes import Scenes
 from input_pipeline.sources import Spec
@@ -78,6 +79,21 @@ def test_scored_cells_without_checkpoints_are_done_and_pretrainings_are_not(half
     assert done == {f"afiu/{start}-seed{seed}" for start in ("scratch", "sod") for seed in (0, 1)}
     cells = [read_cell(half_done, job) for job in half_done.cells]
     assert {cell.job.name for cell in cells if cell.status == "done"} == done
+
+
+def test_the_prior_of_a_done_cell_may_be_deleted_but_not_be_another(half_done, monkeypatch):
+    """Its scores would be shown below the recipe of a SOD run that it has never seen."""
+    for job in half_done.cells:
+        if job.start == "sod":
+            shutil.copy(half_done.workdir(job.needs) / "config.json", half_done.workdir(job) / PRIOR)
+    for job in half_done.pretrainings:
+        shutil.rmtree(half_done.workdir(job))
+    monkeypatch.setattr(command, "_run", lambda grid, todo, *_: pytest.fail(f"{todo} are done"))
+    study = {"seeds": (0, 1), "starts": ("scratch", "sod", "sod-focus-positive")}
+    command.run_study(tiny_study(**study), half_done.folder, ["afiu/sod-seed*"])
+    longer = tiny_config("sod", train__num_steps=12)
+    with pytest.raises(UserError, match=r"sod-seed0 was run with another .*\(sod: train.num_steps: 6 -> 12"):
+        command.run_study(tiny_study(**study, sod=longer), half_done.folder)
 
 
 def test_cells_of_more_and_of_fewer_photos_are_not_compared(half_done):

@@ -13,11 +13,12 @@ from afiu_jax.report.formats import to_text
 from afiu_jax.study.cells import read_json, scored_in, scored_on
 from afiu_jax.study.config import read_study
 from afiu_jax.study.generated import identity
-from afiu_jax.study.grid import Grid, Job, make_grid
+from afiu_jax.study.grid import PRETRAINING, Grid, Job, make_grid
 from afiu_jax.study.page import write_study
 from afiu_jax.study.results import collect
 from afiu_jax.study.scheduler import Outcome, Scheduler, devices, is_done
 from afiu_jax.study.tables import paper_table
+from afiu_jax.study.worker import PRIOR
 from afiu_jax.training.checkpoint import has_checkpoints
 from afiu_jax.training.checks import has_moved, is_other_folder, other_data
 from afiu_jax.training.config import differences
@@ -62,7 +63,11 @@ def run_study(
     selected = grid.select(only)
     for line in _check_folder(grid):
         console.print(line, style="yellow")
-    if not report_only and (todo := [job for job in selected if not is_done(grid, job)]):
+    todo = [job for job in selected if not is_done(grid, job)]
+    # A SOD run, two gigabytes a checkpoint, may be deleted when all that began with it is done.
+    needed = {job.needs.name for job in todo if job.needs}
+    todo = [j for j in todo if j.start != PRETRAINING or j.name in needed or any(map(j.matches, only))]
+    if todo and not report_only:
         outcome = _run(grid, todo, len(selected), console)
         if outcome.stopped_by:
             console.print(f"{outcome.stopped_by}: the same command goes on; with --report-only it shows what there is")
@@ -115,6 +120,9 @@ def _check_folder(grid: Grid) -> list[str]:
                     "changed in between: remove the folders of what was trained on the wrong ones"
                 )
         changed = differences(saved, job.config, MAY_CHANGE)
+        if job.needs and (prior := read_json(workdir / PRIOR)):
+            of_run = {key: value for key, value in prior.items() if key not in ("init_from", "records")}
+            changed += [f"sod: {line}" for line in differences(of_run, job.needs.config, MAY_CHANGE)]
         if job.weights and begin != (start := recorded_start(job.weights)) and not has_moved(begin, start):
             changed.append(f"weights: {begin} -> {job.weights}")
         if changed:

@@ -21,12 +21,16 @@ from afiu_jax.errors import UserError, leave
 from afiu_jax.evaluation import evaluate
 from afiu_jax.inference import Predictor
 from afiu_jax.maps import map_writer
-from afiu_jax.study.cells import is_trained, save_scores, unscored
+from afiu_jax.study.cells import is_trained, read_json, save_scores, unscored
+from afiu_jax.training.checkpoint import has_checkpoints
+from afiu_jax.training.logging import write_json
 from afiu_jax.training.loop import train_and_evaluate
 from input_pipeline.records import DataError
 from input_pipeline.sources import Spec, open_source
 
 JOB = "job.json"
+PRIOR = "prior.json"
+"""In a run's folder: the configuration of the SOD run that it began with, whatever becomes of that run's folder."""
 
 
 def write_job(workdir: Path, config: Mapping, init_from: str | None, tests: Mapping[str, Spec]) -> Path:
@@ -45,6 +49,8 @@ def run(job: Path) -> int:
     """
     workdir, todo = job.parent, json.loads(job.read_text(encoding="utf-8"))
     if not is_trained(workdir):
+        if (prior := read_json(Path(todo["init_from"] or "", "config.json"))) and not has_checkpoints(workdir):
+            write_json(workdir / PRIOR, prior)
         outcome = train_and_evaluate(ConfigDict(todo["config"]), workdir, todo["init_from"])
         if outcome.stopped_by:
             return 128 + signal.Signals[outcome.stopped_by]
