@@ -20,9 +20,8 @@ from afiu_jax.inference import Predictor
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import find_checkpoint, load_model
 from afiu_jax.training.config import resolve
-from afiu_jax.training.logging import MetricsLog, read_metrics
+from afiu_jax.training.logging import read_metrics
 from afiu_jax.training.loop import train_and_evaluate
-from afiu_jax.training.saved import transfer
 from afiu_jax.workdir import sole_use
 from input_pipeline.prepare import prepare
 from input_pipeline.records import DataError
@@ -208,25 +207,6 @@ def test_a_second_signal_ends_a_run_at_once(pocket, tmp_path, monkeypatch):
     train_and_evaluate(pocket_config(), tmp_path)
 
 
-def test_transfer_starts_from_the_other_runs_weights(pocket, pocket_run, tmp_path, monkeypatch):
-    """DBD from SOD on bokeh: the first step sees exactly the transferred weights and statistics, and only those."""
-    seen = {}
-    real = loop.create_state
-
-    def spy(model, optimizer):
-        state = real(model, optimizer)
-        seen.update({".".join(map(str, p)): np.asarray(v[...]) for p, v in nnx.to_flat_state(nnx.state(model))})
-        return state
-
-    monkeypatch.setattr(loop, "create_state", spy)
-    config = pocket_config("dbd", train__num_steps=2, data__train__name="bokeh", data__train__source="scenes")
-    train_and_evaluate(config, tmp_path / "dbd", str(pocket_run))
-    expected = load_model(pocket_run)
-    for name, value in {**expected.params, **expected.batch_stats}.items():
-        np.testing.assert_array_equal(seen[name], value)
-    assert expected.params.keys() | expected.batch_stats.keys() == seen.keys()
-
-
 def test_non_finite_loss_names_step_and_records_and_keeps_the_checkpoint(pocket, tmp_path, monkeypatch):
     real = loop.train_batches
 
@@ -269,58 +249,6 @@ def test_refusals_leave_the_run_alone(sod_run, tmp_path):
     assert not new.exists()
 
 
-def test_another_networks_checkpoint_is_refused(sod_run):
-    model = create_model("afiu", **TINY_OPTIONS)
-    with pytest.raises(UserError, match=r"holds the network afiu, not minet: pass --config\.model\.name=afiu"):
-        transfer(load_model(sod_run), model, "minet")
-
-
-def test_transfer_reports_what_it_did_not_load(sod_run):
-    model = create_model("afiu", **{**TINY_OPTIONS, "rsu_heights": (2, 2, 2, 2, 3), "sim_low": 3})
-    report = transfer(load_model(sod_run), model, "afiu")
-    assert report.absent
-    assert all(name.startswith("D5.") for name in report.absent)
-    assert report.reshaped
-    assert all(name.startswith("SIM") for name in report.reshaped)
-    assert report.unused == []
-    assert report.describe().startswith(f"loaded {len(report.loaded)}, absent {len(report.absent)}: D5.")
-
-
-def test_metrics_past_the_restored_step_are_cut(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
-    log = MetricsLog(tmp_path, 2, tensorboard=False)
-    log.scalars(3, loss=0.5)
-    log.close()
-    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 0.5}]
-
-
-def test_the_log_of_a_run_whose_checkpoints_are_gone_is_kept(pocket, pocket_run, tmp_path, capsys):
-    run = shutil.copytree(pocket_run, tmp_path / "run")
-    old = read_metrics(run)
-    for expected in (["metrics-1.jsonl"], ["metrics-1.jsonl"], ["metrics-1.jsonl", "metrics-2.jsonl"]):
-        if expected[-1] not in [path.name for path in run.glob("metrics-*")]:
-            shutil.rmtree(run / "checkpoints")
-        train_and_evaluate(pocket_config(), run)
-        assert sorted(path.name for path in run.glob("metrics-*")) == expected
-    assert [json.loads(line) for line in (run / "metrics-1.jsonl").read_text().splitlines()] == old
-    assert capsys.readouterr().out.count("the log of an earlier run, of which there is no checkpoint, is") == 2
-    shutil.rmtree(run / "checkpoints")
-    begun = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
-    last = next(i for i, line in enumerate(begun) if "val_mae" in line)
-    (run / "metrics.jsonl").write_text("".join(begun[: last + 1]))  # as it is when killed while it saves
-    train_and_evaluate(pocket_config(), run)
-    assert len(list(run.glob("metrics-*"))) == 2
-
-
-def test_a_start_that_marks_the_opposite_is_told(pocket, pocket_run, tmp_path, capsys):
-    begin = {"train__num_steps": 2, "eval__every_steps": 2}
-    train_and_evaluate(pocket_config("dbd", **begin), tmp_path / "focus", str(pocket_run))
-    assert "turned over" not in capsys.readouterr().out  # what salient objects are is no opposite
-    other = pocket_config("dbd", task__positive="blur", **begin)
-    train_and_evaluate(other, tmp_path / "blur", str(tmp_path / "focus"))
-    assert "pass --config.task.positive=focus to go on as it was" in " ".join(capsys.readouterr().out.split())
-
-
 def test_one_batch_can_be_learned(sod_run, tmp_path):
     """The loss of two scenes, repeated, falls well below that of the best constant map.
 
@@ -351,11 +279,6 @@ def test_predictor_maps_have_the_photos_size_and_score(pocket, pocket_run):
     errors = [np.abs(found[r["id"]] / 255 - (r["mask"] >= 128)).mean() for r in (source[i] for i in range(5))]
     assert scored.scores["mae"] == pytest.approx(np.mean(errors), abs=1e-12)
     assert [picture["mae"] for picture in scored.pictures] == pytest.approx(errors, abs=1e-12)
-
-
-def test_lines_of_the_log_that_are_none_are_passed_over(tmp_path):
-    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n5\n{"loss": 1}\n{"step": 2, "a": "\xff"}\n\xff\n{"step"')
-    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
 
 
 def test_a_half_written_checkpoint_is_never_read(sod_run, tmp_path):
