@@ -119,17 +119,19 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def photo_pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     """RGB of a picture as it is seen: turned as its EXIF data says, white where it is transparent.
 
-    White is the least of 1 (for floating-point values), 255 and 65535 that no value of such a picture exceeds, else its
-    largest value: what they range over is not said in files of 32 bits.
+    In files of 32 bits, which do not say what values range over, white is 1 (floating-point values, all below 2), else
+    the least of 255 and 65535 that none exceeds, else the largest value.
     """
     _decode(picture)
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("I", "F"):
         values = np.nan_to_num(np.asarray(picture, np.float32))
-        peak = next((peak for peak in (1.0, 255.0, 65535.0) if values.max(initial=0) <= peak), float(values.max()))
+        largest = values.max(initial=0)
+        # Resampling and highlights reach a little beyond 1: taken for one of 255, such a picture would be black.
+        peak = 1.0 if largest < 2 else next((peak for peak in (255.0, 65535.0) if largest <= peak), float(largest))
         if picture.mode == "I":
             peak = max(peak, 255.0)
-        picture = Image.fromarray(np.rint(values.clip(0) / np.float32(peak) * 255).astype(np.uint8))
+        picture = Image.fromarray(np.rint((values / np.float32(peak)).clip(0, 1) * 255).astype(np.uint8))
     return pixels(over_white(picture), "RGB")
 
 

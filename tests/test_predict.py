@@ -123,6 +123,14 @@ def test_transparent_is_white(photo, predictor, tmp_path):
     np.testing.assert_allclose(predictor.predict(tmp_path / "a.png"), predictor.predict(white), atol=1e-6)
 
 
+def test_floats_a_little_above_1_are_cut_off_there(tmp_path):
+    """They are not taken for levels of 255, which would make the picture black."""
+    levels = np.linspace(0, 1.1, 48, dtype=np.float32).reshape(6, 8)
+    Image.fromarray(levels).save(tmp_path / "a.tif")
+    expected = np.rint(levels.clip(0, 1) * 255).astype(np.uint8)
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.tif")[..., 0], expected)
+
+
 def test_16_bits_keep_their_levels_beside_a_transparent_one(tmp_path):
     """A PNG of 16-bit grey whose level 5 is transparent, which Pillow would clip at 255 on the way to colours."""
     levels = np.linspace(0, 65535, 48, dtype=np.uint16).reshape(6, 8)
