@@ -28,7 +28,7 @@ def main(name: str, program: str, file: str) -> None:
     sizes = module.write(exportable, Path(file))
     print(sizes)
     opened = module.open_program(Path(file))
-    for size in (exportable.size, exportable.size + 32)[: 1 + ("multiples" in sizes)]:
+    for size in (exportable.size, exportable.size + 32)[: 1 + ("sizes: multiples" in sizes)]:
         print(largest_difference(replace(exportable, size=size), opened, Scenes("salient")))
 
 
