@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 
 from input_pipeline.bokeh import RADIUS, Bokeh
 from input_pipeline.folder import Folder
+from input_pipeline.polarity import looks_inverted
 from input_pipeline.records import DataError, Meaning, Record, Source
 from input_pipeline.scenes import Scenes
 from input_pipeline.skipping import Faults, Skipping
@@ -103,14 +104,31 @@ def _require_scaled(source: Source, spec: Spec, samples: int = 5) -> None:
         )
 
 
-def looks_faint(source: Source, spec: Spec, samples: int = 5) -> bool:
-    """Whether no mask marks anything, from 128 on, though some are not empty; a few of them tell.
+def odd_masks(source: Source, spec: Spec) -> list[str]:
+    """What a few masks say against what they are declared to mark, a line each for people; nothing as a rule.
 
     Args:
         source: what ``open_source`` gave.
         spec: of it.
-        samples: how many masks are read.
     """
+    lines, masks = [], f"the masks of {describe(spec)}"
+    if _look_faint(source, spec):
+        lines.append(f"{masks} nowhere reach 128, from where on they mark anything: afiu data check says which")
+    if looks_inverted(source):
+        lines.append(
+            f"{masks} look inverted: what they call blurred is sharper than the rest; check what white is said to mean "
+            "(--white, data.*.white)"
+        )
+    return lines
+
+
+def origin(spec: Spec) -> str:
+    """Name of what photos come from: of bokeh, what it is composited from."""
+    return spec.source if spec.name == "bokeh" else spec.name
+
+
+def _look_faint(source: Source, spec: Spec, samples: int = 5) -> bool:
+    """Whether no mask marks anything, from 128 on, though some are not empty."""
     return spec.name not in GENERATED and 0 < max(_largest_values(source, samples), default=0) < 128
 
 
@@ -129,12 +147,11 @@ def parts_of(spec: Spec) -> list[str | None]:
     Raises:
         DataError: a TFDS data set that is not prepared, or cannot be read.
     """
-    name = spec.source if spec.name == "bokeh" else spec.name
-    if spec.split or name in ("folder", "scenes"):
+    if spec.split or origin(spec) in ("folder", "scenes"):
         return [spec.split]
     from input_pipeline.tfds_source import split_names  # not above: TFDS takes a while to load
 
-    return split_names(name, spec.path)
+    return split_names(origin(spec), spec.path)
 
 
 def _require_meanings(spec: Spec, positive: str) -> None:
@@ -185,34 +202,6 @@ def stored_mask(source: Source, record: Record) -> UInt8[np.ndarray, "h w"]:
     return 255 - record["mask"] if isinstance(view, View) and view.flip else record["mask"]
 
 
-INVERTED = "the masks look inverted: what is called blurred is sharper"
-"""What is to be said where ``looks_inverted``."""
-
-
-def looks_inverted(source: Source, samples: int = 20) -> bool:
-    """Whether masks of blur or focus seem to be the wrong way round.
-
-    Compares the mean absolute Laplacian under white and black on a few images: what is in focus has more of it.
-    Always false for ``salient``, which sharpness says nothing about.
-    """
-    if source.white == "salient":
-        return False
-    votes = []
-    for index in np.linspace(0, len(source) - 1, min(samples, len(source))).astype(int):
-        record = source[int(index)]
-        detail, white = _laplacian(record["image"]), record["mask"][1:-1, 1:-1] >= 128
-        if 0.02 < white.mean() < 0.98:
-            votes.append(detail[white].mean() > detail[~white].mean())
-    sharp_is_white = source.white == "focus"
-    return len(votes) >= 4 and bool(np.mean([v != sharp_is_white for v in votes]) > 0.75)
-
-
-def _laplacian(image: Shaped[np.ndarray, "h w 3"]) -> np.ndarray:
-    grey = image.astype(np.float32).mean(axis=-1)
-    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    return np.abs(around - 4 * grey[1:-1, 1:-1])
-
-
 def _open(spec: Spec, positive: Meaning, seed: int, faults: Faults | None) -> Source:
     if spec.name == "scenes":
         return Scenes(white=positive, split=spec.split or "train", seed=seed)
@@ -224,7 +213,7 @@ def _open(spec: Spec, positive: Meaning, seed: int, faults: Faults | None) -> So
         salient = replace(spec, name=spec.source)
         subjects = _open(salient, "salient", seed, faults)
         _require_scaled(subjects, salient)
-        if looks_faint(subjects, salient):
+        if _look_faint(subjects, salient):
             raise DataError(
                 f"the masks of {describe(salient)} nowhere reach 128, from where on they mark anything: nothing in it "
                 "is a subject to be sharp before a blurred background"

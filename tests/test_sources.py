@@ -8,9 +8,10 @@ from PIL import Image
 
 from input_pipeline.bokeh import Bokeh
 from input_pipeline.folder import Folder
+from input_pipeline.polarity import looks_inverted
 from input_pipeline.records import DataError, Source
 from input_pipeline.scenes import Scenes
-from input_pipeline.sources import Spec, describe, looks_inverted, open_source
+from input_pipeline.sources import Spec, describe, open_source
 
 
 def halves(seed, h=24, w=30):

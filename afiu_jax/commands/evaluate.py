@@ -19,7 +19,7 @@ from afiu_jax.scoring import Scored
 from input_pipeline.bokeh import RADIUS
 from input_pipeline.paths import at_home
 from input_pipeline.pictures import EXTENSIONS
-from input_pipeline.sources import INVERTED, Spec, describe, describe_drawn, looks_inverted, open_source
+from input_pipeline.sources import Spec, describe, describe_drawn, odd_masks, open_source, origin
 
 _SHOWN = 5  # warnings of one kind; the others are counted
 
@@ -114,9 +114,7 @@ def score_checkpoint(
     # Bokeh is composited with the seed of the run; what was exported has none.
     seed = predictor.config.get("seed", 0)
     source = open_source(spec, predictor.positive, seed=seed)
-    if looks_inverted(source):
-        line = f"{describe(spec)}: {INVERTED}; check --white"
-        warnings += print_warnings({"polarity": [line]})
+    warnings += print_warnings({"odd masks": odd_masks(source, spec)})
     save, faint = map_writer(maps, predictor.about) if maps else None, []
     options = {"name": predictor.name, "quantise": quantise, "normalize": normalize}
     scored = evaluate(predictor, source, save, faint=faint, **options)
@@ -177,7 +175,7 @@ def test_spec(config: dict, name: str, path: str | None = None, split: str | Non
     if "test" not in config["data"]:
         raise UserError(f"{name} has no test data of its own: say which with --data, --path and --split")
     spec = Spec(**config["data"]["test"])
-    if path and "scenes" in (spec.name, spec.source if spec.name == "bokeh" else None):
+    if path and origin(spec) == "scenes":
         raise UserError(
             f"--path is {path}, and the test data of {name} are generated ({describe(spec)}): say with "
             "--data what is there"

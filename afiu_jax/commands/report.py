@@ -21,15 +21,7 @@ from afiu_jax.report.runs import read_run, without_home
 from afiu_jax.scoring import Scored
 from input_pipeline.paths import at_home
 from input_pipeline.records import Meaning
-from input_pipeline.sources import (
-    INVERTED,
-    Spec,
-    describe,
-    describe_drawn,
-    looks_faint,
-    looks_inverted,
-    open_source,
-)
+from input_pipeline.sources import Spec, describe, describe_drawn, odd_masks, open_source
 
 
 def write_report(
@@ -98,11 +90,7 @@ def _maps_of_runs(
     if chosen.path and at_home(chosen.path).resolve().is_relative_to(out.resolve()):
         raise UserError(f"{describe(chosen)} lies in {out}, where the report goes: name another folder with -o")
     source = open_source(chosen, positive, seed=seed)
-    if looks_inverted(source):
-        print_warnings({"polarity": [f"{describe(chosen)}: {INVERTED}; check --white"]})
-    if looks_faint(source, chosen):
-        line = f"{describe(chosen)}: the masks nowhere reach 128, from where on they mark anything"
-        print_warnings({"faint masks": [line]})
+    print_warnings({"odd masks": odd_masks(source, chosen)})
     folders = {name: own_folder(out / "maps" / name) for name in runs}
     masks, images = own_folder(out / "masks"), own_folder(out / "images")
     for number, (name, run) in enumerate(runs.items()):

@@ -25,7 +25,7 @@ from afiu_jax.training.config import differences
 from afiu_jax.training.loop import recorded_start
 from afiu_jax.workdir import sole_use
 from input_pipeline.paths import at_home
-from input_pipeline.sources import INVERTED, Spec, describe, looks_faint, looks_inverted, open_source
+from input_pipeline.sources import Spec, describe, odd_masks, open_source
 
 MAY_CHANGE = ("data.test.", "data.workers", "eval.batch_size", "logging.", "checkpoint.")
 """What may change in the configuration of a study that has begun: what no number depends on. Lengths may not."""
@@ -162,8 +162,5 @@ def _check_data(grid: Grid, todo: Sequence[Job]) -> list[str]:
         source = open_source(spec, positive, faults=faults if skips else None)
         if faults:
             found.append(f"{len(faults)} left out of {describe(spec)}, for instance: {next(iter(faults.values()))}")
-        if looks_inverted(source):
-            found.append(f"{describe(spec)}: {INVERTED}; check its white")
-        if looks_faint(source, spec):
-            found.append(f"{describe(spec)}: the masks nowhere reach 128, from where on they mark anything")
+        found += odd_masks(source, spec)
     return list(dict.fromkeys(found))

@@ -60,7 +60,7 @@ from input_pipeline.loader import Batch, Preparation, train_batches
 from input_pipeline.paths import at_home
 from input_pipeline.records import Source
 from input_pipeline.skipping import Faults
-from input_pipeline.sources import Spec, describe, looks_faint, looks_inverted, open_source
+from input_pipeline.sources import Spec, describe, odd_masks, open_source
 from input_pipeline.transforms import Augment
 
 
@@ -221,18 +221,8 @@ def _open_data(config: Resolved, console: Console) -> tuple[list[Source], dict[s
         if faults:
             example = next(iter(faults.values()))
             console.print(f"warning: {len(faults)} left out of data.{part}, for instance: {example}", style="yellow")
-        if looks_faint(source, spec):
-            console.print(
-                f"warning: the masks of {describe(spec)} nowhere reach 128, from where on they mark anything: "
-                "afiu data check says which",
-                style="yellow",
-            )
-        if looks_inverted(source):
-            console.print(
-                f"warning: the masks of {describe(spec)} look inverted: what they call blurred is sharper than "
-                f"the rest; check data.{part}.white",
-                style="yellow",
-            )
+        for line in odd_masks(source, spec):
+            console.print(f"warning: {line}", style="yellow")
         sources.append(source)
     return sources, left_out
 
