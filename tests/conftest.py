@@ -100,6 +100,23 @@ def pretend_checkpoint(workdir: Path, step: int, scores: dict[str, float] | None
         (folder / item / file).write_text(text)
 
 
+def save_untrained(workdir: Path, config) -> Path:
+    """Leaves behind the checkpoint of a configuration's network before its first step; gives the folder back."""
+    from flax import nnx
+
+    from afiu_jax import create_model
+    from afiu_jax.training.checkpoint import Checkpoints
+    from afiu_jax.training.config import resolve
+    from afiu_jax.training.optimizer import create_optimizer
+    from afiu_jax.training.state import create_state
+
+    config = resolve(config)
+    model = create_model(config["model"]["name"], rngs=nnx.Rngs(1), **config["model"]["options"])
+    with Checkpoints(workdir, 1, hold=None) as checkpoints:
+        checkpoints.save(create_state(model, create_optimizer(config)), config, None)
+    return workdir
+
+
 def rewrite_config(workdir: Path, **changes) -> Path:
     """Other values in every checkpoint of a run, ``__`` for the dots of keys; gives the work directory back."""
     for meta in workdir.glob("checkpoints/*/meta/metadata"):
@@ -149,19 +166,7 @@ def sod_run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory) -> Path:
     """Work directory with a checkpoint of a tiny AFIU before its first step."""
-    from flax import nnx
-
-    from afiu_jax import create_model
-    from afiu_jax.training.checkpoint import Checkpoints
-    from afiu_jax.training.config import resolve
-    from afiu_jax.training.optimizer import create_optimizer
-    from afiu_jax.training.state import create_state
-
-    workdir, config = tmp_path_factory.mktemp("runs") / "untrained", resolve(tiny_config())
-    model = create_model("afiu", rngs=nnx.Rngs(1), **TINY_OPTIONS)
-    with Checkpoints(workdir, 1, hold=None) as checkpoints:
-        checkpoints.save(create_state(model, create_optimizer(config)), config, None)
-    return workdir
+    return save_untrained(tmp_path_factory.mktemp("runs") / "untrained", tiny_config())
 
 
 @pytest.fixture

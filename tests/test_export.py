@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_command, tiny_config
+from conftest import ROOT, run_command, save_untrained, tiny_config
 from flax import nnx
 from pocket import Pocket, add_names
 from two_rsus import add_two_rsus
@@ -23,11 +23,7 @@ from afiu_jax.inference import Predictor
 from afiu_jax.interop.stablehlo import read_stablehlo
 from afiu_jax.layers import conv
 from afiu_jax.losses import DEFAULT_LOSS
-from afiu_jax.networks import NETWORKS, create_model
-from afiu_jax.training.checkpoint import Checkpoints
-from afiu_jax.training.config import resolve
-from afiu_jax.training.optimizer import create_optimizer
-from afiu_jax.training.state import create_state
+from afiu_jax.networks import NETWORKS
 from afiu_jax.weights import load_weights
 from input_pipeline.scenes import Scenes
 
@@ -48,13 +44,9 @@ def small():
 @pytest.fixture(scope="module")
 def focus_run(tmp_path_factory):
     """A tiny DBD network whose training on what is in focus has just begun."""
-    workdir = tmp_path_factory.mktemp("runs") / "focus"
     config = tiny_config("dbd", task__positive="focus", model__name="two_rsus")
     config.model.options = {}
-    config, model = resolve(config), create_model("two_rsus", rngs=nnx.Rngs(0))
-    with Checkpoints(workdir, 1, hold=None) as checkpoints:
-        checkpoints.save(create_state(model, create_optimizer(config)), config, None)
-    return workdir
+    return save_untrained(tmp_path_factory.mktemp("runs") / "focus", config)
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +135,7 @@ def test_what_was_trained_in_bfloat16_is_exported_in_float32(to, tmp_path, monke
     add_names(monkeypatch, "halved")
     config = tiny_config(model__name="halved")
     config.model.options = {"dtype": "bfloat16"}
-    config = resolve(config)
-    with Checkpoints(tmp_path / "run", 1, hold=None) as checkpoints:
-        state = create_state(create_model("halved", **config["model"]["options"]), create_optimizer(config))
-        checkpoints.save(state, config, None)
-    path, saved, _ = export(tmp_path / "run", tmp_path / f"a.{to}", to)
+    path, saved, _ = export(save_untrained(tmp_path / "run", config), tmp_path / f"a.{to}", to)
     assert saved.config["model"]["options"] == {"dtype": "float32"}
     if to == "safetensors":
         assert load_weights(path).config["model"]["options"] == {"dtype": "float32"}
