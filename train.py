@@ -4,19 +4,17 @@ Only flags live here; the run is ``afiu_jax.training.loop.train_and_evaluate``.
 """
 
 import signal
-import sys
 from functools import partial
 
 from absl import app, flags
 from ml_collections import config_flags
 
 from afiu_jax.console import quiet_orbax
-from afiu_jax.errors import UserError, one_line_errors
+from afiu_jax.errors import UserError, leave, one_line_errors
 from afiu_jax.garbage import collect_seldom
 from afiu_jax.training.flags import default_workdir, define_config, parse
 from afiu_jax.training.hosts import join_hosts
-from afiu_jax.training.loop import train_and_evaluate
-from afiu_jax.training.traces import Traces
+from afiu_jax.training.kept_steps import KeptSteps
 from input_pipeline.records import DataError
 
 CONFIG = define_config(flags.FLAGS)
@@ -37,10 +35,13 @@ def main(argv: list[str]) -> None:
     join_hosts(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = WORKDIR.value or default_workdir(config_file)
-    traces = Traces.beside_programs(config_file)
-    outcome = train_and_evaluate(CONFIG.value, workdir, INIT_FROM.value, traces=traces)
-    if outcome.stopped_by:
-        sys.exit(128 + signal.Signals[outcome.stopped_by])
+    kept_steps = KeptSteps.beside_programs(config_file)
+    if kept_steps:
+        kept_steps = kept_steps.with_head_start(CONFIG.value)
+    from afiu_jax.training.loop import train_and_evaluate  # here, since it takes a second, too
+
+    outcome = train_and_evaluate(CONFIG.value, workdir, INIT_FROM.value, kept_steps=kept_steps)
+    leave(128 + signal.Signals[outcome.stopped_by] if outcome.stopped_by else 0)
 
 
 def run() -> None:

@@ -15,9 +15,9 @@ from afiu_jax.inference import Predictor
 from afiu_jax.report.curves import loss_curves
 from afiu_jax.report.figures import comparison
 from afiu_jax.report.style import save
-from afiu_jax.training.config import load_config
 from afiu_jax.training.logging import read_metrics
 from afiu_jax.training.loop import train_and_evaluate
+from afiu_jax.training.schema import load_config
 from input_pipeline.sources import Spec, open_source
 
 PICTURES = 6

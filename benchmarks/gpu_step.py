@@ -29,8 +29,9 @@ def make_step(arguments: argparse.Namespace, platform: str = "gpu"):
 
     from afiu_jax.losses import LOSSES
     from afiu_jax.networks import NETWORKS, abstract_model, create_model
-    from afiu_jax.training.config import base_config, resolve
+    from afiu_jax.training.config import resolve
     from afiu_jax.training.optimizer import create_optimizer
+    from afiu_jax.training.schema import base_config
     from afiu_jax.training.state import create_state, graph_of
     from afiu_jax.training.step import make_train_step
 

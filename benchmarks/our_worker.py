@@ -23,8 +23,8 @@ def step(flags: argparse.Namespace, given: dict):
 
     from afiu_jax.garbage import settle
     from afiu_jax.losses import LOSSES
-    from afiu_jax.training.config import base_config
     from afiu_jax.training.optimizer import create_optimizer
+    from afiu_jax.training.schema import base_config
     from afiu_jax.training.state import create_state, graph_of
     from afiu_jax.training.step import make_train_step
 

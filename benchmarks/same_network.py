@@ -17,8 +17,8 @@ from afiu_jax.export import Exportable
 from afiu_jax.interop import onnx_export
 from afiu_jax.interop.layout import to_published
 from afiu_jax.networks import NETWORKS
-from afiu_jax.training.config import base_config
 from afiu_jax.training.saved import SavedModel
+from afiu_jax.training.schema import base_config
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-3

@@ -18,7 +18,7 @@ Variants
                 1 = blurred, turning the sign of the prior takes longer than the 80 steps of the demo.
 """
 
-from afiu_jax.training.config import base_config, dataset, unknown_variant
+from afiu_jax.training.schema import base_config, dataset, unknown_variant
 from afiu_jax.training.variants import generate, shrink
 
 

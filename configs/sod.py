@@ -15,7 +15,7 @@ Variants
     ``:demo``   AFIU-small at 96 px on generated scenes: a minute on two cores, no data needed.
 """
 
-from afiu_jax.training.config import base_config, dataset, unknown_variant
+from afiu_jax.training.schema import base_config, dataset, unknown_variant
 from afiu_jax.training.variants import generate, shrink
 
 

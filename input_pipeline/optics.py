@@ -8,8 +8,8 @@ one measure of blur in this package. Everything is pure and safe to call from se
 from functools import cache
 
 import numpy as np
+import scipy
 from jaxtyping import Float32, UInt8
-from scipy import fft
 
 SHARP_RADIUS = 0.5
 """Up to this radius, in pixels, the disk lies inside one pixel and blur is the identity."""
@@ -86,11 +86,11 @@ def blur(planes: Float32[np.ndarray, "h w c"], radius: float) -> Float32[np.ndar
         return planes
     h, w, _ = planes.shape
     padded = np.pad(planes, ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
-    shape = tuple(fft.next_fast_len(n, real=True) for n in padded.shape[:2])
-    spectrum = fft.rfft2(padded, shape, axes=(0, 1))
-    spectrum *= fft.rfft2(kernel, shape)[..., None]
+    shape = tuple(scipy.fft.next_fast_len(n, real=True) for n in padded.shape[:2])
+    spectrum = scipy.fft.rfft2(padded, shape, axes=(0, 1))
+    spectrum *= scipy.fft.rfft2(kernel, shape)[..., None]
     # What wraps around lands in the first 2 pad rows and columns, which the kernel's offset cuts off anyway.
-    return fft.irfft2(spectrum, shape, axes=(0, 1))[2 * pad : 2 * pad + h, 2 * pad : 2 * pad + w]
+    return scipy.fft.irfft2(spectrum, shape, axes=(0, 1))[2 * pad : 2 * pad + h, 2 * pad : 2 * pad + w]
 
 
 def blur_varying(

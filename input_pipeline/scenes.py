@@ -10,9 +10,9 @@ from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
+import scipy
 from jaxtyping import Float32, Float64
 from PIL import Image, ImageDraw
-from scipy import fft
 
 from input_pipeline import optics
 from input_pipeline.records import DataError, Meaning, Record
@@ -230,7 +230,7 @@ def _colours(rng: np.random.Generator) -> Float32[np.ndarray, "2 3"]:
 
 @cache
 def _log_frequencies(h: int, w: int) -> Float32[np.ndarray, "h w2"]:
-    frequency = np.hypot(fft.fftfreq(h)[:, None], fft.rfftfreq(w)[None, :])
+    frequency = np.hypot(scipy.fft.fftfreq(h)[:, None], scipy.fft.rfftfreq(w)[None, :])
     frequency[0, 0] = np.inf
     return np.log(frequency).astype(np.float32)
 
@@ -239,7 +239,7 @@ def _noise(rng: np.random.Generator, h: int, w: int, slope: float) -> Float32[np
     """Noise of mean 0, deviation 1 and amplitude 1/frequency^slope: 0 is white, 1 like photos, 2 clouds."""
     logarithm = _log_frequencies(h, w)
     phases = rng.standard_normal((*logarithm.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
-    field = fft.irfft2(phases * np.exp(np.float32(-slope) * logarithm), (h, w), overwrite_x=True)
+    field = scipy.fft.irfft2(phases * np.exp(np.float32(-slope) * logarithm), (h, w), overwrite_x=True)
     return field / field.std()
 
 

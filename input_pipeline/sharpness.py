@@ -7,8 +7,8 @@ not depend on contrast (reblurring: Zhuo and Sim, Defocus map estimation from a 
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float32, UInt8
-from scipy import ndimage
 
 _FINE, _COARSE = 0.6, 2.0  # standard deviations in pixels of a photo up to 400 pixels long
 _STRONGEST = 0.1
@@ -32,7 +32,7 @@ def edge_ratios(image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float32[np.ndarray, 
     """Slope before over slope after reblurring, and the latter, in levels per pixel."""
     grey = image.astype(np.float32).mean(axis=-1)
     scale = max(max(grey.shape) / 400, 1)  # no edge is finer than a pixel
-    fine, coarse = (ndimage.gaussian_gradient_magnitude(grey, sigma * scale) for sigma in (_FINE, _COARSE))
+    fine, coarse = (scipy.ndimage.gaussian_gradient_magnitude(grey, sigma * scale) for sigma in (_FINE, _COARSE))
     return fine / np.maximum(coarse, np.float32(0.1)), coarse
 
 
@@ -47,7 +47,7 @@ def region_sharpness(image: UInt8[np.ndarray, "h w 3"], *regions: Bool[np.ndarra
     margin = max(2, round(_MARGIN * max(slopes.shape)))
     found = []
     for region in regions:
-        inner = ndimage.binary_erosion(region, iterations=margin)
+        inner = scipy.ndimage.binary_erosion(region, iterations=margin)
         if inner.sum() < 200:
             found.append(None)
             continue

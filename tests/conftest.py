@@ -53,7 +53,7 @@ TINY = {
 
 def tiny_config(name: str = "sod", **overrides):
     """The demo's configuration, tiny; ``overrides`` have ``__`` for the dots of keys."""
-    from afiu_jax.training.config import load_config
+    from afiu_jax.training.schema import load_config
 
     config = load_config(name, "demo")
     for key, value in {**TINY, **{k.replace("__", "."): v for k, v in overrides.items()}}.items():

@@ -14,8 +14,8 @@ from afiu_jax.losses import LOSSES
 from afiu_jax.training import loop
 from afiu_jax.training.ahead import compiled_ahead
 from afiu_jax.training.config import resolve
+from afiu_jax.training.kept_steps import KeptSteps
 from afiu_jax.training.state import TrainState
-from afiu_jax.training.traces import Traces
 
 MADE = ("/jax/core/compile/jaxpr_to_mlir_module_duration", "/jax/core/compile/backend_compile_duration")
 
@@ -42,8 +42,8 @@ def test_a_run_and_one_that_resumes_use_what_was_compiled_ahead(pocket, tmp_path
     try:
         for steps in (1, 2):
             config = pocket_config(train__num_steps=steps, loss__name="bce", **flags)
-            kept = Traces(tmp_path / "traces", "configs/sod.py") if is_kept else None
-            loop.train_and_evaluate(config, tmp_path / "run", traces=kept)
+            kept = KeptSteps(tmp_path / "steps", "configs/sod.py") if is_kept else None
+            loop.train_and_evaluate(config, tmp_path / "run", kept_steps=kept)
             assert set(traced) == {COMPILING}
             assert made == [(event, COMPILING) for event in MADE] * steps
     finally:

@@ -20,8 +20,8 @@ from afiu_jax.networks import NETWORKS
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 from afiu_jax.training import loop
-from afiu_jax.training.config import dataset
 from afiu_jax.training.loop import train_and_evaluate
+from afiu_jax.training.schema import dataset
 
 
 def test_a_run_that_saved_nothing_may_begin_again_otherwise(pocket, tmp_path, monkeypatch):

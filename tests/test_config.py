@@ -8,9 +8,10 @@ import pytest
 
 from afiu_jax.errors import UserError
 from afiu_jax.networks import network_options
-from afiu_jax.training.config import base_config, dataset, differences, load_config, resolve
+from afiu_jax.training.config import differences, resolve
 from afiu_jax.training.flags import read_config
 from afiu_jax.training.ranges import check_option
+from afiu_jax.training.schema import base_config, dataset, load_config
 
 
 def test_defaults_are_the_papers():

@@ -20,9 +20,10 @@ from afiu_jax.losses import (
 )
 from afiu_jax.networks import NETWORKS, Prediction
 from afiu_jax.networks.published import PUBLISHED
-from afiu_jax.training.config import load_config, resolve
+from afiu_jax.training.config import resolve
 from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.optimizer import create_optimizer, learning_rate
+from afiu_jax.training.schema import load_config
 from input_pipeline.transforms import Augment, normalize
 
 ZOO = sorted(set(NETWORKS) - {"afiu"})

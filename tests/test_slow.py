@@ -11,8 +11,9 @@ from flax import nnx
 
 from afiu_jax import create_model
 from afiu_jax.losses import LOSSES
-from afiu_jax.training.config import base_config, resolve
+from afiu_jax.training.config import resolve
 from afiu_jax.training.optimizer import create_optimizer
+from afiu_jax.training.schema import base_config
 from afiu_jax.training.state import create_state, graph_of
 from afiu_jax.training.step import make_train_step
 

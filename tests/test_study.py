@@ -22,7 +22,8 @@ from afiu_jax.study.page import write_study
 from afiu_jax.study.results import collect, mean_and_spread, to_csv, to_json
 from afiu_jax.study.strategies import STRATEGIES, strategy
 from afiu_jax.study.tables import interval, paper_table, starts_table
-from afiu_jax.training.config import differences, load_config
+from afiu_jax.training.config import differences
+from afiu_jax.training.schema import load_config
 from input_pipeline.scenes import Scenes
 
 

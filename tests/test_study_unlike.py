@@ -19,7 +19,8 @@ from afiu_jax.study.page import write_study
 from afiu_jax.study.results import collect
 from afiu_jax.study.scheduler import is_done
 from afiu_jax.study.worker import PRIOR
-from afiu_jax.training.config import differences, load_config, resolve
+from afiu_jax.training.config import differences, resolve
+from afiu_jax.training.schema import load_config
 from input_pipeline.scenes import Scenes
 from input_pipeline.sources import Spec
 

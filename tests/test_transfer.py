@@ -19,9 +19,9 @@ from afiu_jax.interop.importing import published_config
 from afiu_jax.interop.layout import published_shapes
 from afiu_jax.networks import NETWORKS
 from afiu_jax.training.checkpoint import Checkpoints, load_model
-from afiu_jax.training.config import load_config
 from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.saved import transfer
+from afiu_jax.training.schema import load_config
 from afiu_jax.training.state import create_state, flatten
 from afiu_jax.workdir import sole_use
 from input_pipeline.sources import Spec, open_source

@@ -21,7 +21,8 @@ from afiu_jax.interop.torch_checkpoint import Report, load_torch_checkpoint
 from afiu_jax.networks import create_model
 from afiu_jax.networks.published import PUBLISHED
 from afiu_jax.training.checkpoint import Checkpoints, has_checkpoints
-from afiu_jax.training.config import Resolved, base_config, resolve
+from afiu_jax.training.config import resolve
+from afiu_jax.training.schema import Resolved, base_config
 from afiu_jax.training.state import create_state
 from afiu_jax.workdir import sole_use
 from input_pipeline.loader import Preparation

@@ -9,8 +9,8 @@ from pathlib import Path
 from flax.traverse_util import flatten_dict
 
 from afiu_jax.errors import UserError
-from afiu_jax.training.config import Resolved
 from afiu_jax.training.logging import read_metrics
+from afiu_jax.training.schema import Resolved
 from input_pipeline.paths import at_home
 
 

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from afiu_jax.errors import UserError
-from afiu_jax.training.config import base_config, dataset
+from afiu_jax.training.schema import base_config, dataset
 
 
 def base_study() -> ConfigDict:

@@ -11,7 +11,8 @@ from afiu_jax.errors import UserError
 from afiu_jax.report.published import cells as published_cells
 from afiu_jax.study.generated import Generated, generated
 from afiu_jax.study.strategies import Strategy, read_strategies
-from afiu_jax.training.config import Resolved, resolve
+from afiu_jax.training.config import resolve
+from afiu_jax.training.schema import Resolved
 from input_pipeline.paths import at_home
 from input_pipeline.records import Meaning
 from input_pipeline.sources import Spec, describe

@@ -7,16 +7,23 @@ earlier run, and NumPy, which draws, let other threads run meanwhile.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Thread
+from threading import Thread, get_ident
 
 import jax
+from jax import export
+from jax.stages import Compiled
+from jaxtyping import Array
 
 from afiu_jax.errors import COMPILING
-from afiu_jax.training.config import Resolved, batch_shape
+from afiu_jax.training.config import batch_shape
 from afiu_jax.training.devices import replicated, split
+from afiu_jax.training.kept_steps import KeptStep
+from afiu_jax.training.schema import Resolved
 from afiu_jax.training.state import TrainState
-from afiu_jax.training.step import TrainStep
-from afiu_jax.training.traces import Trace
+from afiu_jax.training.step import Images, Maps, Report, TrainStep, jit_step
+
+_MISSED = "/jax/compilation_cache/cache_misses"
+"""What JAX tells its monitors when it has compiled a program, which was not among those that it keeps."""
 
 
 @dataclass
@@ -32,7 +39,7 @@ class Ahead:
 
 @contextmanager
 def compiled_ahead(
-    make_step: Callable[[], TrainStep], state: TrainState, config: Resolved, trace: Trace | None = None
+    make_step: Callable[[], TrainStep], state: TrainState, config: Resolved, kept: KeptStep | None = None
 ) -> Iterator[Ahead]:
     """Compiles a step in another thread, for what a run will call it with; at the end, that is done.
 
@@ -43,7 +50,7 @@ def compiled_ahead(
         make_step: gives the step, see ``make_train_step``. It is called in that thread, if need be.
         state: shapes and dtypes of the state, see ``abstract_state``.
         config: of the run.
-        trace: where the step may lie traced already, or is kept when it is.
+        kept: where the step may lie from an earlier run, or is kept when it is made.
 
     Raises:
         Exception: what tracing or compiling raised, at the end.
@@ -54,8 +61,11 @@ def compiled_ahead(
 
     def compile_step() -> None:
         try:
-            ahead.step = trace.use(make_step, state, *batch) if trace else make_step()
-            ahead.step.lower(state, *batch).compile()
+            if kept:
+                ahead.step = _kept_step(kept, make_step, state, batch, deterministic=config["train"]["deterministic"])
+            else:
+                ahead.step = make_step()
+                ahead.step.lower(state, *batch).compile()
         except Exception as error:
             errors.append(error)
 
@@ -65,3 +75,76 @@ def compiled_ahead(
     thread.join()
     if errors:
         raise errors[0]
+
+
+def _kept_step(
+    kept: KeptStep,
+    make_step: Callable[[], TrainStep],
+    state: TrainState,
+    batch: list[jax.ShapeDtypeStruct],
+    *,
+    deterministic: bool,
+) -> TrainStep:
+    """The step as an earlier run has left it, else as it is made now and kept; compiled.
+
+    A CPU's is kept as it is compiled. Other devices' programs depend on drivers, and those that JAX has read from its
+    own folder cannot be written: of them the trace is kept, and JAX finds the program.
+    """
+    step = found = kept.read()
+    if isinstance(found, Compiled):
+        return _on_trees(found, state)
+    if found is None and (step := _traced(make_step, state, batch)) is None:
+        plain = make_step()
+        plain.lower(state, *batch).compile()
+        return plain
+    jitted = jit_step(_on_trees(step.call, state), deterministic=deterministic)
+    with _misses() as misses:
+        program = jitted.lower(state, *batch).compile()
+    if misses and jax.default_backend() == "cpu":
+        kept.keep(program)
+    elif found is None:
+        kept.keep(step)
+    return jitted
+
+
+def _traced(
+    make_step: Callable[[], TrainStep], state: TrainState, batch: list[jax.ShapeDtypeStruct]
+) -> export.Exported | None:
+    """The step on leaves; None if JAX cannot export it."""
+    leaves, tree = jax.tree.flatten((state, *batch))
+    step = make_step()
+
+    def on_leaves(*leaves: Array) -> list[Array]:
+        return jax.tree.leaves(step.__wrapped__(*jax.tree.unflatten(tree, leaves)))
+
+    try:
+        # What is read back is what later runs will have: the same program, to the last name.
+        return export.deserialize(export.export(jax.jit(on_leaves))(*leaves).serialize())
+    except Exception:  # what cannot be exported, as callbacks into Python, can be traced; a fault is raised again
+        return None
+
+
+def _on_trees(step: Callable[..., list[Array]], state: TrainState) -> TrainStep:
+    """A step on leaves as one on states."""
+    results = jax.tree.structure((state, Report(0, 0)))
+
+    def train_step(*arguments: TrainState | Images | Maps) -> tuple[TrainState, Report]:
+        return jax.tree.unflatten(results, step(*jax.tree.leaves(arguments)))
+
+    return train_step
+
+
+@contextmanager
+def _misses() -> Iterator[list[str]]:
+    """Grows when this thread compiles a program that JAX did not have."""
+    misses, thread = [], get_ident()
+
+    def note(event: str, **_: object) -> None:
+        if event == _MISSED and get_ident() == thread:
+            misses.append(event)
+
+    jax.monitoring.register_event_listener(note)
+    try:
+        yield misses
+    finally:
+        jax.monitoring.unregister_event_listener(note)

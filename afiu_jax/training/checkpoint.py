@@ -29,8 +29,8 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from afiu_jax.console import quiet_orbax
 from afiu_jax.errors import UserError
 from afiu_jax.training.checksums import damage, is_sealed, seal
-from afiu_jax.training.config import Resolved
 from afiu_jax.training.saved import SavedModel
+from afiu_jax.training.schema import Resolved
 from afiu_jax.training.state import TrainState, flatten, unflatten
 from afiu_jax.workdir import Hold
 from input_pipeline.paths import at_home

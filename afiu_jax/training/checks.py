@@ -15,8 +15,9 @@ from afiu_jax.errors import UserError
 from afiu_jax.networks import NETWORKS, Prediction, abstract_model
 from afiu_jax.networks.encoders import ENCODERS, encoder_level
 from afiu_jax.training.checkpoint import has_checkpoints
-from afiu_jax.training.config import Resolved, batch_shape, differences
+from afiu_jax.training.config import batch_shape, differences
 from afiu_jax.training.finetuning import Frozen
+from afiu_jax.training.schema import Resolved
 from afiu_jax.training.state import graph_of
 from input_pipeline.paths import at_home
 

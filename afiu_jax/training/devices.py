@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from afiu_jax.errors import UserError
-from afiu_jax.training.config import Resolved
+from afiu_jax.training.schema import Resolved
 from input_pipeline.loader import Batch
 
 

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import jax
 
 from afiu_jax.errors import UserError
-from afiu_jax.training.config import Resolved, batch_shape
+from afiu_jax.training.config import batch_shape
+from afiu_jax.training.schema import Resolved
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from afiu_jax.errors import UserError
-from afiu_jax.training.config import Resolved
+from afiu_jax.training.schema import Resolved
 from afiu_jax.workdir import Hold, sole_use
 
 _PATIENCE = 10  # seconds that a file server may take to show a new file

@@ -37,23 +37,24 @@ from afiu_jax.training.checks import (
     warn_of_identities,
     warn_of_start,
 )
-from afiu_jax.training.config import Resolved, batch_shape, num_steps, resolve, steps_per_epoch
+from afiu_jax.training.config import batch_shape, num_steps, resolve, steps_per_epoch
 from afiu_jax.training.devices import check_batch, describe_devices, on_devices, replicated
 from afiu_jax.training.finetuning import Frozen, frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.full_memory import naming_full_memory
 from afiu_jax.training.hosts import held_by_first, is_first, require_agreement, require_shared
+from afiu_jax.training.kept_steps import KeptSteps
 from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.logging import MetricsLog, SilentLog, keep_old_log, write_json
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
 from afiu_jax.training.run import Outcome, Run, Watched, validation_is_due
 from afiu_jax.training.saved import match, transfer
+from afiu_jax.training.schema import Resolved
 from afiu_jax.training.state import TrainState, abstract_state, create_state, graph_of
 from afiu_jax.training.statistics import Statistics
 from afiu_jax.training.step import TrainStep, make_predict_step, make_train_step
 from afiu_jax.training.summary import write_summary
-from afiu_jax.training.traces import Traces
 from afiu_jax.training.validation import Validation
 from afiu_jax.weights import is_shipped, load_weights
 from input_pipeline.loader import Batch, Preparation, train_batches
@@ -65,7 +66,7 @@ from input_pipeline.transforms import Augment
 
 
 def train_and_evaluate(
-    config, workdir: str | Path, init_from: str | None = None, *, traces: Traces | None = None
+    config, workdir: str | Path, init_from: str | None = None, *, kept_steps: KeptSteps | None = None
 ) -> Outcome:
     """Trains, validates, logs and saves, or goes on where an earlier call with this work directory stopped.
 
@@ -73,7 +74,7 @@ def train_and_evaluate(
         config: a ConfigDict as ``configs/*.py`` give it.
         workdir: folder of the run; made if need be.
         init_from: the network where this run starts, see ``load_weights``.
-        traces: of earlier processes; None: the step is traced.
+        kept_steps: of earlier processes; None: the step is traced.
 
     Returns:
         How the run ended.
@@ -125,7 +126,7 @@ def train_and_evaluate(
     check_statistics(abstract, frozen, config)
     # What is made so sets ``abstract`` for training, in place; nothing else uses it from there on.
     make_step = partial(_train_step, abstract, optimizer, frozen, config)
-    trace = traces.find(config) if traces else None
+    kept = kept_steps.find(config, is_long=keeps_memory) if kept_steps else None
     keep_last = config["checkpoint"]["keep_last"]
     with (
         held_by_first(workdir) as hold,
@@ -138,7 +139,7 @@ def train_and_evaluate(
         if is_done:
             compiling = nullcontext(Ahead(make_step()))  # used if the last checkpoint is damaged
         else:
-            compiling = compiled_ahead(make_step, abstract_state(abstract, optimizer), config, trace)
+            compiling = compiled_ahead(make_step, abstract_state(abstract, optimizer), config, kept)
         with compiling as ahead:
             model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
             console.print(parameter_table(model, name))

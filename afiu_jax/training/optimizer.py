@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from afiu_jax.training.config import Resolved
 from afiu_jax.training.finetuning import frozen_part, l2_sp, slow_encoder, train_all_but
 from afiu_jax.training.packing import on_packed
+from afiu_jax.training.schema import Resolved
 
 
 def create_optimizer(config: Resolved, steps_per_epoch: int = 1) -> optax.GradientTransformation:

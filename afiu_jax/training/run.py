@@ -14,10 +14,10 @@ from rich.console import Console
 
 from afiu_jax.garbage import settle
 from afiu_jax.training.checkpoint import Checkpoints
-from afiu_jax.training.config import Resolved
 from afiu_jax.training.devices import on_devices
 from afiu_jax.training.hosts import agreed_signal
 from afiu_jax.training.logging import Clock, LiveLine, MetricsLog, SilentLog
+from afiu_jax.training.schema import Resolved
 from afiu_jax.training.signals import Stopped, StopRequest
 from afiu_jax.training.state import TrainState
 from afiu_jax.training.step import TrainStep

@@ -8,8 +8,8 @@ from jaxtyping import Float, UInt8
 
 from afiu_jax.evaluation import score_batches
 from afiu_jax.maps import to_8_bit
-from afiu_jax.training.config import Resolved
 from afiu_jax.training.devices import fetch, shared_equally, spread
+from afiu_jax.training.schema import Resolved
 from afiu_jax.training.state import TrainState
 from input_pipeline.loader import Batch, Preparation, eval_batches
 from input_pipeline.records import Source

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from afiu_jax.errors import UserError
 from afiu_jax.training.checkpoint import Checkpoints
-from afiu_jax.training.config import Resolved
 from afiu_jax.training.logging import MetricsLog, SilentLog
+from afiu_jax.training.schema import Resolved
 from afiu_jax.training.step import Report
 
 MOST_IN_A_ROW = 50

@@ -21,7 +21,7 @@ Recipe: the paper's transfer, every weight and then all of them trained with Ada
 Time: 73 minutes on two cores that were busy with other work. Score on the eight photos: MAE .1152, max F .9599.
 """
 
-from afiu_jax.training.config import base_config, dataset
+from afiu_jax.training.schema import base_config, dataset
 
 
 def get_config():

@@ -29,7 +29,7 @@ Variants
 from functools import partial
 
 from afiu_jax.study.config import base_study, benchmark, network, recipe
-from afiu_jax.training.config import dataset, load_config, unknown_variant
+from afiu_jax.training.schema import dataset, load_config, unknown_variant
 
 STRATEGIES = ("sod-frozen-encoder", "sod-layerwise-lr", "sod-l2sp", "sod-focus-positive")
 OTHERS = ("sun", "u2net", "u2netp", "basnet", "minet_vgg16", "minet_res50", "srm", "cpd_vgg16", "cpd_res50")

@@ -15,7 +15,7 @@ FILE has ImageNet's weights, see docs/weights.md; without it the backbone begins
 Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
 """
 
-from afiu_jax.training.variants import zoo
+from afiu_jax.training.zoo import zoo
 
 
 def get_config(variant: str = ""):

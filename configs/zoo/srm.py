@@ -14,7 +14,7 @@ of the old ones, where the original has them ten times as fast; normalisations l
 Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
 """
 
-from afiu_jax.training.variants import zoo
+from afiu_jax.training.zoo import zoo
 
 
 def get_config(variant: str = ""):

@@ -12,7 +12,7 @@ Masks are resized bilinearly, then 0 or 1; the original takes the nearest pixels
 Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
 """
 
-from afiu_jax.training.variants import zoo
+from afiu_jax.training.zoo import zoo
 
 
 def get_config(variant: str = ""):
