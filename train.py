@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     workdir = WORKDIR.value or default_workdir(config_file)
     kept_steps = KeptSteps.beside_programs(config_file)
     if kept_steps:
-        kept_steps = kept_steps.with_head_start(CONFIG.value)
+        kept_steps = kept_steps.with_head_start(CONFIG.value, INIT_FROM.value)
     from afiu_jax.training.loop import train_and_evaluate  # here, since it takes a second, too
 
     outcome = train_and_evaluate(CONFIG.value, workdir, INIT_FROM.value, kept_steps=kept_steps)

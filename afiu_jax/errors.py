@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-COMPILING = "compiling"
-"""Name of threads with a compiler at work, which nothing stops, and which a process that ends as usual waits for."""
+UNSTOPPABLE = "compiling or reading a program"
+"""Name of threads with XLA at work, which nothing stops, and which a process that ends as usual waits for."""
 
 
 class UserError(ValueError):
@@ -51,8 +51,8 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process: as usual, or at once if a compiler is at work in another thread."""
-    if any(thread.name == COMPILING for thread in threading.enumerate()):
+    """Ends the process: as usual, or at once if XLA is at work in another thread, without what ``atexit`` would do."""
+    if any(thread.name == UNSTOPPABLE for thread in threading.enumerate()):
         try:
             sys.stdout.flush()
         finally:

@@ -8,7 +8,7 @@ one measure of blur in this package. Everything is pure and safe to call from se
 from functools import cache
 
 import numpy as np
-import scipy
+import scipy  # its parts, which take a while to load, are loaded where they are first used
 from jaxtyping import Float32, UInt8
 
 SHARP_RADIUS = 0.5

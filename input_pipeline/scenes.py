@@ -10,7 +10,7 @@ from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
-import scipy
+import scipy  # its parts, which take a while to load, are loaded where they are first used
 from jaxtyping import Float32, Float64
 from PIL import Image, ImageDraw
 

@@ -7,7 +7,7 @@ not depend on contrast (reblurring: Zhuo and Sim, Defocus map estimation from a 
 from typing import NamedTuple
 
 import numpy as np
-import scipy
+import scipy  # its parts, which take a while to load, are loaded where they are first used
 from jaxtyping import Bool, Float32, UInt8
 
 _FINE, _COARSE = 0.6, 2.0  # standard deviations in pixels of a photo up to 400 pixels long

@@ -9,7 +9,7 @@ from conftest import tiny_config
 from flax import nnx
 from pocket import pocket_config
 
-from afiu_jax.errors import COMPILING, UserError
+from afiu_jax.errors import UNSTOPPABLE, UserError
 from afiu_jax.losses import LOSSES
 from afiu_jax.training import loop
 from afiu_jax.training.ahead import compiled_ahead
@@ -44,8 +44,8 @@ def test_a_run_and_one_that_resumes_use_what_was_compiled_ahead(pocket, tmp_path
             config = pocket_config(train__num_steps=steps, loss__name="bce", **flags)
             kept = KeptSteps(tmp_path / "steps", "configs/sod.py") if is_kept else None
             loop.train_and_evaluate(config, tmp_path / "run", kept_steps=kept)
-            assert set(traced) == {COMPILING}
-            assert made == [(event, COMPILING) for event in MADE] * steps
+            assert set(traced) == {UNSTOPPABLE}
+            assert made == [(event, UNSTOPPABLE) for event in MADE] * steps
     finally:
         jax.monitoring.clear_event_listeners()
 
@@ -88,7 +88,7 @@ def test_whoever_leaves_early_does_not_wait_for_the_compiler(error):
     with pytest.raises((KeyboardInterrupt, UserError)), compiled_ahead(lambda: step, state, resolve(tiny_config())):
         assert begun.wait(60)
         raise error
-    (thread,) = (thread for thread in threading.enumerate() if thread.name == COMPILING)
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == UNSTOPPABLE)
     assert not thread.daemon  # else it would abort a process that ends as usual
     may_go_on.set()
     thread.join()

@@ -152,8 +152,8 @@ def test_data_commands(tmp_path):
 def test_a_process_ends_at_once_while_a_compiler_is_at_work(error, status, told):
     program = f"""
 import threading, time
-from afiu_jax.errors import COMPILING, UserError, one_line_errors
-threading.Thread(target=time.sleep, args=(60,), name=COMPILING).start()
+from afiu_jax.errors import UNSTOPPABLE, UserError, one_line_errors
+threading.Thread(target=time.sleep, args=(60,), name=UNSTOPPABLE).start()
 with one_line_errors():
     print("begun")
     raise {error}

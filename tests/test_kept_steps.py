@@ -2,9 +2,9 @@
 
 import math
 import os
-import pickle
+import subprocess
 import sys
-import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from conftest import ROOT, run_command, tiny_config
 from pocket import pocket_config, pocket_flags
 
 from afiu_jax.losses import LOSSES
-from afiu_jax.training import kept_steps, loop, step_files
+from afiu_jax.training import ahead, kept_steps, loop, step_files
 from afiu_jax.training.config import resolve
 from afiu_jax.training.kept_steps import KeptSteps, _own_files
 from afiu_jax.training.logging import read_metrics
@@ -69,14 +69,15 @@ def test_another_configuration_is_traced(traced, tmp_path):
 
 def test_a_damaged_file_is_traced_and_written_again(traced, tmp_path):
     losses = train(tmp_path / "a", tmp_path / "steps")
-    (kept,) = (tmp_path / "steps").iterdir()
+    (kept,) = (tmp_path / "steps").glob("*.step")
     whole = kept.read_bytes()
-    for i, data in enumerate((b"", b"0" * 100, whole[:-1], whole[:40] + b"?" + whole[41:])):
+    for data in (b"", b"0" * 100, whole[:-1], whole[:40] + b"?" + whole[41:]):
         kept.write_bytes(data)
-        before = len(traced)
-        assert train(tmp_path / f"b{i}", tmp_path / "steps") == losses
-        assert len(traced) == before + 1
-        assert step_files.read_step(kept)
+        assert step_files.read_step(kept) is None
+    before = len(traced)
+    assert train(tmp_path / "b", tmp_path / "steps") == losses
+    assert len(traced) == before + 1
+    assert step_files.read_step(kept)
 
 
 def test_a_folder_that_cannot_be_made_is_done_without(traced, tmp_path):
@@ -135,6 +136,13 @@ def test_a_step_has_another_place_when_anything_it_was_traced_from_changes(tmp_p
     assert len({place.path for place in found}) == len(found)
 
 
+def test_what_the_compiler_is_told_decides_where_its_program_lies():
+    found = place(resolve(tiny_config()))
+    places = {found.program_of(text, options) for text in "ab" for options in ({}, {"xla_disable_hlo_passes": "cse"})}
+    assert len(places) == 4
+    assert found.program_of("a", {}) in places
+
+
 def test_configurations_that_others_are_made_of_count():
     config = load_config("zoo/srm")
     assert config.model.name == "srm"
@@ -163,9 +171,9 @@ def test_a_module_that_is_first_loaded_while_tracing_has_every_step_traced(trace
 
     monkeypatch.setitem(LOSSES, "bce", importing)
     train(tmp_path / "a", tmp_path / "steps")
-    assert not (tmp_path / "steps").exists()
+    assert not list((tmp_path / "steps").glob("*.step"))
     train(tmp_path / "b", tmp_path / "steps")  # now it is loaded before
-    assert len(list((tmp_path / "steps").iterdir())) == 1
+    assert len(list((tmp_path / "steps").glob("*.step"))) == 1
     del sys.modules["late"]
 
 
@@ -204,7 +212,7 @@ def long_steps(traced, monkeypatch):
 def start(workdir, folder, seed=0):
     """The losses of a run that is given a head start, and the step that is read from its start on."""
     config = pocket_config(loss__name="bce", train__num_steps=2, logging__every_steps=1, seed=seed)
-    kept = KeptSteps(folder, "configs/sod.py", math.inf).with_head_start(config)
+    kept = KeptSteps(folder, "configs/sod.py", math.inf).with_head_start(config, None)
     loop.train_and_evaluate(config, workdir, kept_steps=kept)
     return [line["loss"] for line in read_metrics(workdir) if "loss" in line], kept.reading
 
@@ -217,21 +225,39 @@ def test_the_step_of_a_long_run_is_read_from_its_start_on(traced, long_steps, tm
     traced.clear()
     again, reading = start(tmp_path / "b", tmp_path / "steps")
     assert (again, traced) == (losses, [])
-    assert {path.suffix for path in (tmp_path / "steps").iterdir()} == {".step", ".guess"}
     assert reading.path in (tmp_path / "steps").iterdir()
 
 
-def test_a_wrong_guess_changes_nothing(traced, long_steps, tmp_path):
+def test_a_wrong_guess_changes_nothing_and_is_left(traced, long_steps, tmp_path):
     train(tmp_path / "warm", tmp_path / "others")
     losses, _ = start(tmp_path / "a", tmp_path / "steps")
-    assert start(tmp_path / "b", tmp_path / "steps", seed=1) != (losses, None)
-    (guess, other) = sorted((tmp_path / "steps").glob("*.guess"), key=lambda path: path.stat().st_mtime)
-    for wrong in (other.read_bytes(), b"", b"\xff", b"no.step"):
+    (guess,) = (tmp_path / "steps").glob("*.guess")
+    right = guess.read_text()
+    assert start(tmp_path / "b", tmp_path / "steps", seed=1)[1] is None
+    (other,) = set((tmp_path / "steps").glob("*.step")) - {tmp_path / "steps" / right}
+    for i, wrong in enumerate((other.name.encode(), b"0" * 64 + b".step")):
         guess.write_bytes(wrong)
-        again, _ = start(tmp_path / f"c{len(list(tmp_path.iterdir()))}", tmp_path / "steps")
+        again, reading = start(tmp_path / f"c{i}", tmp_path / "steps")
         assert again == losses
-        assert guess.read_text() in [path.name for path in (tmp_path / "steps").glob("*.step")]
-        assert guess.read_text() != other.read_text()
+        assert reading.path.name == wrong.decode()
+        assert reading.result() is None
+        assert guess.read_text() == right
+    for i, wrong in enumerate((b"", b"\xff", b"../steps/" + right.encode())):
+        guess.write_bytes(wrong)
+        assert start(tmp_path / f"d{i}", tmp_path / "steps") == (losses, None)
+
+
+def test_nothing_is_read_early_where_it_could_not_be_used(traced, long_steps, tmp_path, monkeypatch):
+    config = pocket_config(loss__name="bce", train__num_steps=2, logging__every_steps=1, seed=0)
+    start(tmp_path / "a", tmp_path / "steps")
+    kept = KeptSteps(tmp_path / "steps", "configs/sod.py", math.inf)
+    assert kept.with_head_start(config, None).reading
+    assert not kept.with_head_start(config, "runs/sod").reading
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert not kept.with_head_start(config, None).reading
+    monkeypatch.undo()
+    monkeypatch.setattr(kept_steps, "keep_freed_memory", lambda: False)  # as on a GPU
+    assert not kept.with_head_start(config, None).reading
 
 
 def test_short_runs_have_no_head_start(pocket, tmp_path):
@@ -239,35 +265,82 @@ def test_short_runs_have_no_head_start(pocket, tmp_path):
         assert start(tmp_path / name, tmp_path / "steps")[1] is None
 
 
+@pytest.mark.parametrize("fails", ["serialize", "compress"])
+def test_a_program_that_cannot_be_written_is_done_without(traced, tmp_path, monkeypatch, fails):
+    def failing(*_):
+        raise NotImplementedError("serialize_executables with const_args")
+
+    losses = train(tmp_path / "a")
+    part = step_files.serialize_executable if fails == "serialize" else step_files.zlib
+    monkeypatch.setattr(part, fails, failing)
+    monkeypatch.setattr(ahead, "_misses", lambda: nullcontext([1]))
+    assert train(tmp_path / "b", tmp_path / "steps") == losses
+
+
+def test_files_of_ended_processes_go(tmp_path):
+    for name in ("a.step.1.part", "b.program.2.part"):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / "a.step.1.part", (0, 0))
+    assert step_files.write_file(tmp_path / "c.step", b"step")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.program.2.part", "c.step"]
+
+
+def test_configuration_files_load_neither_jax_nor_networks_nor_scipy():
+    code = (
+        "import sys, configs.sod, configs.dbd, input_pipeline.sources\n"
+        "configs.sod.get_config('demo'), configs.dbd.get_config('small')\n"
+        "print(sorted({'jax', 'flax', 'scipy.fft', 'scipy.ndimage', 'afiu_jax.networks'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+LONG = """
+import jax.numpy as jnp
+
+
+class Long(Pocket):
+    \"\"\"Weights enough for a step to be taken for a long one.\"\"\"
+
+    def __init__(self, *, rngs):
+        super().__init__(rngs=rngs)
+        self.table = nnx.Param(jnp.ones(200_000))
+
+    def __call__(self, images):
+        return super().__call__(images * self.table.mean())
+
+
+NETWORKS["long"], DEFAULT_LOSS["long"] = Long, "bce"
+"""
+
+
 def test_the_command_finds_what_it_has_made(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "tests")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
-    config = tmp_path / "pocket.py"
-    config.write_text(Path("tests/pocket.py").read_text())
-    folder = tmp_path / "cache" / "steps"
+    config, folder = tmp_path / "long.py", tmp_path / "cache" / "steps"
+    config.write_text(Path("tests/pocket.py").read_text() + LONG)
+    sizes = {"data__image_size": 256, "train__batch_size": 8, "eval__batch_size": 2}
 
     def losses(name):
-        flags = ["--config", config, "--workdir", tmp_path / name]
-        done = run_command("train.py", *flags, *pocket_flags(train__num_steps=2, logging__every_steps=1))
+        flags = pocket_flags(model__name="long", train__num_steps=2, logging__every_steps=1, **sizes)
+        done = run_command("train.py", "--config", config, "--workdir", tmp_path / name, *flags)
         assert done.returncode == 0, done.stderr
         return [line["loss"] for line in read_metrics(tmp_path / name) if "loss" in line]
 
+    def kept(kind):
+        return {path: path.stat().st_ino for path in folder.glob(f"*.{kind}")}
+
     first = losses("a")
-    (kept,) = folder.iterdir()
-    number = kept.stat().st_ino
+    made = [kept(kind) for kind in ("step", "program", "guess")]
+    assert [len(files) for files in made] == [1, 1, 1]
+    (program,) = made[1]
     assert losses("b") == first
-    assert list(folder.iterdir()) == [kept]
-    assert kept.stat().st_ino == number  # not written again
+    assert [kept(kind) for kind in ("step", "program")] == made[:2]  # not written again
     config.write_text(config.read_text() + "# changed\n")
     assert losses("c") == first
-    (other,) = set(folder.iterdir()) - {kept}
+    assert (len(kept("step")), kept("program")) == (2, made[1])  # of the same program
+    program.write_bytes(b"")
     assert losses("d") == first
-    # XLA cannot write the program that it has read for the third run, so that its trace is kept.
-    assert [type(_steps_in(path)) for path in (kept, other)] == [tuple, bytes]
-
-
-def _steps_in(path):
-    """What a file holds: three parts of a program, or one of a trace."""
-    data, *counts = pickle.loads(zlib.decompress(path.read_bytes()[32:]))
-    return (data, *counts) if counts else data
+    assert program.read_bytes() == b""  # XLA cannot write what JAX has kept
+    assert [path.name for path in folder.glob("*.part")] == []

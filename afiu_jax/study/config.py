@@ -78,9 +78,9 @@ def benchmark(name: str, *, paper: str | None = None, **fields) -> dict:
     """A data set to score on.
 
     Args:
-        name: as of ``training.config.dataset``.
+        name: as of ``training.schema.dataset``.
         paper: the paper's name of this very data set, ``CUHK`` or ``DUT``, if it is one of Table 2.
-        **fields: as of ``training.config.dataset``.
+        **fields: as of ``training.schema.dataset``.
     """
     return {"paper": paper if paper else placeholder(str), **dataset(name, **fields)}
 

@@ -14,13 +14,14 @@ from jax import export
 from jax.stages import Compiled
 from jaxtyping import Array
 
-from afiu_jax.errors import COMPILING
+from afiu_jax.errors import UNSTOPPABLE
 from afiu_jax.training.config import batch_shape
 from afiu_jax.training.devices import replicated, split
 from afiu_jax.training.kept_steps import KeptStep
 from afiu_jax.training.schema import Resolved
 from afiu_jax.training.state import TrainState
-from afiu_jax.training.step import Images, Maps, Report, TrainStep, jit_step
+from afiu_jax.training.step import Images, Maps, Report, TrainStep, compiler_options, jit_step
+from afiu_jax.training.step_files import read_program, write_program
 
 _MISSED = "/jax/compilation_cache/cache_misses"
 """What JAX tells its monitors when it has compiled a program, which was not among those that it keeps."""
@@ -69,7 +70,7 @@ def compiled_ahead(
         except Exception as error:
             errors.append(error)
 
-    thread = Thread(target=compile_step, name=COMPILING)
+    thread = Thread(target=compile_step, name=UNSTOPPABLE)
     thread.start()
     yield ahead
     thread.join()
@@ -87,24 +88,30 @@ def _kept_step(
 ) -> TrainStep:
     """The step as an earlier run has left it, else as it is made now and kept; compiled.
 
-    A CPU's is kept as it is compiled. Other devices' programs depend on drivers, and those that JAX has read from its
-    own folder cannot be written: of them the trace is kept, and JAX finds the program.
+    Of other devices than a CPU the trace alone is kept: their programs depend on drivers, as JAX knows.
     """
-    step = found = kept.read()
+    found = kept.read()
     if isinstance(found, Compiled):
         return _on_trees(found, state)
-    if found is None and (step := _traced(make_step, state, batch)) is None:
-        plain = make_step()
-        plain.lower(state, *batch).compile()
-        return plain
-    jitted = jit_step(_on_trees(step.call, state), deterministic=deterministic)
+    trace = found or _traced(make_step, state, batch)
+    if trace is None:
+        step = make_step()
+        step.lower(state, *batch).compile()
+        return step
+    step = jit_step(_on_trees(trace.call, state), deterministic=deterministic)
+    lowered = step.lower(state, *batch)
+    path = None
+    if jax.default_backend() == "cpu":
+        path = kept.program_of(lowered.as_text(), compiler_options(deterministic=deterministic))
+        if program := read_program(path):
+            kept.keep(trace, path)
+            return _on_trees(program, state)
     with _misses() as misses:
-        program = jitted.lower(state, *batch).compile()
-    if misses and jax.default_backend() == "cpu":
-        kept.keep(program)
-    elif found is None:
-        kept.keep(step)
-    return jitted
+        program = lowered.compile()
+    is_kept = path and misses and write_program(path, program)
+    if is_kept or found is None:
+        kept.keep(trace, path if is_kept else None)
+    return step
 
 
 def _traced(
@@ -115,7 +122,9 @@ def _traced(
     step = make_step()
 
     def on_leaves(*leaves: Array) -> list[Array]:
-        return jax.tree.leaves(step.__wrapped__(*jax.tree.unflatten(tree, leaves)))
+        found = step.__wrapped__(*jax.tree.unflatten(tree, leaves))
+        assert jax.tree.structure(found) == _results(state)
+        return jax.tree.leaves(found)
 
     try:
         # What is read back is what later runs will have: the same program, to the last name.
@@ -126,12 +135,17 @@ def _traced(
 
 def _on_trees(step: Callable[..., list[Array]], state: TrainState) -> TrainStep:
     """A step on leaves as one on states."""
-    results = jax.tree.structure((state, Report(0, 0)))
+    results = _results(state)
 
-    def train_step(*arguments: TrainState | Images | Maps) -> tuple[TrainState, Report]:
+    # Its name is the program's. Of a step that JAX has from elsewhere, the program could not be written here.
+    def kept_train_step(*arguments: TrainState | Images | Maps) -> tuple[TrainState, Report]:
         return jax.tree.unflatten(results, step(*jax.tree.leaves(arguments)))
 
-    return train_step
+    return kept_train_step
+
+
+def _results(state: TrainState) -> jax.tree_util.PyTreeDef:
+    return jax.tree.structure((state, Report(0, 0)))
 
 
 @contextmanager

@@ -14,8 +14,11 @@ import sys
 import sysconfig
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
+import jaxlib
+from jax import export
 from ml_collections import ConfigDict
 
 import afiu_jax
@@ -24,10 +27,12 @@ from afiu_jax.memory import keep_freed_memory
 from afiu_jax.training.schema import Resolved
 from afiu_jax.training.step_files import Reading, Step, read_step, write_file, write_step
 
+_NAME = re.compile(r"[0-9a-f]{64}\.step")
+
 
 @dataclass(frozen=True)
 class KeptSteps:
-    """A folder of compiled steps, found again by all that they were made from.
+    """A folder of steps, found again by all that they were made from.
 
     That is the configuration, JAX's settings, the devices, and the files of all loaded modules: by content, or by size
     and time where they are installed packages'. What a program changes in its modules while it runs is not seen, nor
@@ -41,7 +46,7 @@ class KeptSteps:
         config_file: ``FILE[:VARIANT]`` that made the configuration.
         loaded: when the program began to load its modules, in seconds since 1970. With one that has changed since,
             which may have been before or after it was read, no step is taken or kept.
-        guess: file that names the step which this run is thought to need; None: a run like it is not thought of.
+        guess: file that names the step which this run is thought to need; None: it is not thought of.
         reading: that step, which is being read.
     """
 
@@ -49,7 +54,7 @@ class KeptSteps:
     config_file: str
     loaded: float = afiu_jax.IMPORTED
     guess: Path | None = None
-    reading: "Reading | None" = None
+    reading: Reading | None = None
 
     @classmethod
     def beside_programs(cls, config_file: str) -> "KeptSteps | None":
@@ -57,22 +62,26 @@ class KeptSteps:
         folder = program_folder()
         return None if folder is None else cls(folder / "steps", config_file)
 
-    def with_head_start(self, config: ConfigDict) -> "KeptSteps":
-        """Begins to read the step that the last run of this configuration needed, if reading it takes long.
+    def with_head_start(self, config: ConfigDict, init_from: str | None) -> "KeptSteps":
+        """Begins to read the step that the last run like this one needed, if reading it takes long.
 
-        It is a guess: ``find`` says later, when the data are known and all modules are loaded, which step is needed.
-        Call it from the main thread, before anything is computed.
+        It is a guess from what is known already: ``find`` says later, when the data are known and all modules are
+        loaded, which step is needed. Call it from the main thread, before anything is computed.
 
         Args:
             config: as the command line gives it.
+            init_from: the network where the run starts.
         """
-        told = json.dumps([self.config_file, config.to_dict()], sort_keys=True, default=str)
-        guess = self.folder / f"{_digest_of(told)}.guess"
+        told = json.dumps([config.to_dict(), init_from], sort_keys=True, default=str)
+        contents = _contents(_own_files(self._source()))
+        guess = self.folder / f"{_digest_of(self.config_file, told, contents, *_settings(), *_processor())}.guess"
         try:
             name = guess.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return replace(self, guess=guess)
-        keep_freed_memory()  # as every run does that takes long to read; it changes the devices' settings
+        # All guesses are of runs that keep freed memory, which is settled before the first use of devices.
+        if not keep_freed_memory() or jax.process_count() > 1 or not _NAME.fullmatch(name):
+            return replace(self, guess=guess)
         return replace(self, guess=guess, reading=Reading(self.folder / name))
 
     def find(self, config: Resolved, *, is_long: bool = False) -> "KeptStep | None":
@@ -82,22 +91,29 @@ class KeptSteps:
 
         Args:
             config: all that the step is made from.
-            is_long: whether the next run of this configuration shall have a head start.
+            is_long: whether the next run like this one shall have a head start; one that keeps freed memory.
         """
         is_plain = not config["train"]["layouts"] and jax.process_count() == 1
         is_debugged = jax.config.jax_disable_jit or jax.config.jax_debug_nans or jax.config.jax_debug_infs
-        if not is_plain or is_debugged:
+        own = _own_files(self._source())
+        if not is_plain or is_debugged or any(max(_times(path)) >= self.loaded for path in own):
+            self._drop()
             return None
-        source = Path(self.config_file.partition(":")[0])
-        own = _own_files(source)
-        if any(max(_times(path)) >= self.loaded for path in own):
-            return None
-        contents = _contents(own)
-        settings = [config, self.config_file, sys.version, repr(sorted(jax.config.values.items())), _machine()]
-        parts = [json.dumps(settings, sort_keys=True), contents, *map(_describe, sorted(_loaded(installed=True)))]
-        path = self.folder / f"{_digest_of(*parts)}.step"
-        reading = self.reading if self.reading and self.reading.path == path else None
-        return KeptStep(path, source, contents, self.guess if is_long else None, reading)
+        contents, machine = _contents(own), _digest_of(*_settings(), *_processor(), *_devices())
+        installed = map(_describe, sorted(_loaded(installed=True)))
+        name = _digest_of(json.dumps(config, sort_keys=True), self.config_file, contents, machine, *installed)
+        path, reading = self.folder / f"{name}.step", self.reading
+        if reading and reading.path != path:
+            self._drop()
+            reading = None
+        return KeptStep(path, self._source(), contents, machine, self.guess if is_long else None, reading)
+
+    def _source(self) -> Path:
+        return Path(self.config_file.partition(":")[0])
+
+    def _drop(self) -> None:
+        if self.reading:
+            self.reading.drop()
 
 
 @dataclass(frozen=True)
@@ -108,13 +124,15 @@ class KeptStep:
         path: its file, which need not be there.
         source: the configuration's file.
         contents: of all files that are not installed packages'.
-        guess: where to note that the next run of this configuration will need it; None: nowhere.
+        machine: of what a program depends on besides its step.
+        guess: where to note that the next run like this one will need it; None: nowhere.
         reading: the step if it is being read.
     """
 
     path: Path
     source: Path
     contents: str
+    machine: str
     guess: Path | None = None
     reading: Reading | None = None
 
@@ -125,9 +143,18 @@ class KeptStep:
             self._note()
         return step
 
-    def keep(self, step: Step) -> None:
-        """Keeps a step, see ``write_step``, if all that it was made from is still as it was when it was looked for."""
-        if _contents(_own_files(self.source)) == self.contents and write_step(self.path, step):
+    def program_of(self, text: str, options: dict[str, Any]) -> Path:
+        """The place of what the compiler makes of a step: one for steps that differ in nothing but lines of code.
+
+        Args:
+            text: the step as the compiler is given it.
+            options: the compiler's.
+        """
+        return self.path.with_name(f"{_digest_of(text, json.dumps(options, sort_keys=True), self.machine)}.program")
+
+    def keep(self, trace: export.Exported, program: Path | None) -> None:
+        """Keeps a step, see ``write_step``, if all that it was made from is as it was when it was looked for."""
+        if _contents(_own_files(self.source)) == self.contents and write_step(self.path, trace, program):
             self._note()
 
     def _note(self) -> None:
@@ -135,10 +162,22 @@ class KeptStep:
             write_file(self.guess, self.path.name.encode())
 
 
-def _machine() -> list[str]:
-    """What a program may depend on besides its function: devices, their drivers, and what the processor can do."""
-    told = [f"{device} {device.device_kind} {device.client.platform_version}" for device in jax.devices()]
-    told += [platform.machine(), os.environ.get("XLA_FLAGS", "")]
+def _settings() -> list[str]:
+    """What JAX and XLA are told by their options and by the environment, and their versions."""
+    options = repr(sorted(jax.config.values.items()))
+    return [sys.version, jax.__version__, jaxlib.__version__, options, os.environ.get("XLA_FLAGS", "")]
+
+
+def _devices() -> list[str]:
+    return [f"{device} {device.device_kind} {device.client.platform_version}" for device in jax.devices()]
+
+
+def _processor() -> list[str]:
+    """What the processor can do, and how many of it there are for this process, which XLA shares its loops among."""
+    told = [
+        platform.machine(),
+        str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+    ]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -126,7 +126,7 @@ def train_and_evaluate(
     check_statistics(abstract, frozen, config)
     # What is made so sets ``abstract`` for training, in place; nothing else uses it from there on.
     make_step = partial(_train_step, abstract, optimizer, frozen, config)
-    kept = kept_steps.find(config, is_long=keeps_memory) if kept_steps else None
+    kept_step = kept_steps.find(config, is_long=keeps_memory) if kept_steps else None
     keep_last = config["checkpoint"]["keep_last"]
     with (
         held_by_first(workdir) as hold,
@@ -139,7 +139,7 @@ def train_and_evaluate(
         if is_done:
             compiling = nullcontext(Ahead(make_step()))  # used if the last checkpoint is damaged
         else:
-            compiling = compiled_ahead(make_step, abstract_state(abstract, optimizer), config, kept)
+            compiling = compiled_ahead(make_step, abstract_state(abstract, optimizer), config, kept_step)
         with compiling as ahead:
             model = create_model(name, rngs=nnx.Rngs(config["seed"]), **options)
             console.print(parameter_table(model, name))

@@ -145,8 +145,13 @@ def jit_step(
 
     The flags are as of ``make_train_step``.
     """
-    options = _TRAIN_OPTIONS.get(platform or jax.default_backend(), {}) | (DETERMINISTIC if deterministic else {})
+    options = compiler_options(deterministic=deterministic, platform=platform)
     return jax.jit(step, donate_argnums=0, compiler_options=options, **(OWN_LAYOUTS if layouts else {}))
+
+
+def compiler_options(*, deterministic: bool, platform: str | None = None) -> dict[str, bool | str]:
+    """What ``jit_step`` tells the compiler; the flags are as of ``make_train_step``."""
+    return _TRAIN_OPTIONS.get(platform or jax.default_backend(), {}) | (DETERMINISTIC if deterministic else {})
 
 
 def _norm_on_cpu(gradients: nnx.State) -> Float[Array, ""]:

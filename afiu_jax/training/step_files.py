@@ -1,13 +1,14 @@
-"""Steps in files: compiled, as JAX serialises a program, or only traced, as ``jax.export`` writes a function.
+"""Steps in files: traced, as ``jax.export`` writes a function, and compiled, as JAX serialises a program.
 
-Reading a compiled one takes seconds for a large network, all of it in XLA, which lets Python's other threads run
-meanwhile. A digest tells whether a file is whole.
+Reading a program takes seconds for a large network, all of it in XLA, which lets Python's other threads run meanwhile.
 """
 
 import hashlib
 import os
 import pickle
+import time
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -17,53 +18,60 @@ from jax import export
 from jax.experimental import serialize_executable
 from jax.stages import Compiled
 
-from afiu_jax.errors import COMPILING
+from afiu_jax.errors import UNSTOPPABLE
 
 Step = Compiled | export.Exported
 """On the leaves of its arguments, giving a list of those of its results."""
 
 _KEPT = 64
-"""Files of a kind in a folder, steps of a few megabytes each; those not used for longest make room."""
+"""Files of a kind in a folder, of a few megabytes or less; those not used for longest make room."""
+
+_HOUR = 3600
 
 _DIGEST = hashlib.sha256().digest_size
 
 
-def write_step(path: Path, step: Step) -> bool:
-    """Keeps a step, and makes room for it; a folder that cannot be written stays as it is.
+def write_step(path: Path, trace: export.Exported, program: Path | None) -> bool:
+    """Keeps a step, and where the program that was made of it lies; whether that could be done.
 
     Args:
         path: its file.
-        step: traced, or compiled, by this process: XLA does not write out a CPU's program a second time, which it has
-            read itself. A compiled one may take any trees.
-
-    Returns:
-        Whether it is kept.
+        trace: the step.
+        program: the file, in the same folder; None if there is none.
     """
-    if isinstance(step, Compiled):
-        program, arguments, results = serialize_executable.serialize(step)
-        parts = (program, arguments.num_leaves, results.num_leaves)
-    else:
-        parts = (bytes(step.serialize()),)
-    content = zlib.compress(pickle.dumps(parts), 1)
-    return write_file(path, hashlib.sha256(content).digest() + content)
+    return _write(path, lambda: (bytes(trace.serialize()), program and program.name))
+
+
+def write_program(path: Path, program: Compiled) -> bool:
+    """Keeps a compiled step, on any trees; whether that could be done.
+
+    Of a CPU's programs it must be one that this process has compiled: XLA writes those that it has read without their
+    functions.
+    """
+
+    def parts() -> tuple[bytes, int, int]:
+        data, arguments, results = serialize_executable.serialize(program)
+        return data, arguments.num_leaves, results.num_leaves
+
+    return _write(path, parts)
 
 
 def read_step(path: Path) -> Step | None:
-    """The step that a file holds; None if it is not there, is damaged, or is of other devices."""
+    """The step of a file: its program, else as it was traced; None if it is not there, or damaged."""
     try:
-        content = path.read_bytes()
-        digest, content = content[:_DIGEST], content[_DIGEST:]
-        if hashlib.sha256(content).digest() != digest:
-            return None
-        with suppress(OSError):  # of someone else
-            os.utime(path)
-        data, *counts = pickle.loads(zlib.decompress(content))
-        if not counts:
-            return export.deserialize(bytearray(data))
-        arguments, results = counts
+        trace, program = _read(path)
+        return (program and read_program(path.with_name(program))) or export.deserialize(bytearray(trace))
+    except Exception:  # it is made anew, whatever is wrong with the file
+        return None
+
+
+def read_program(path: Path) -> Compiled | None:
+    """The program of a file, on leaves; None if it is not there, is damaged, or is of other devices."""
+    try:
+        data, arguments, results = _read(path)
         trees = [jax.tree.structure(tree) for tree in (((0,) * arguments, {}), [0] * results)]
         return serialize_executable.deserialize_and_load(data, *trees)
-    except Exception:  # it is made anew, whatever is wrong with the file
+    except Exception:
         return None
 
 
@@ -74,12 +82,14 @@ def write_file(path: Path, content: bytes) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
         part.replace(path)
-        for old in sorted(path.parent.glob(f"*{path.suffix}"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
-            old.unlink()
     except OSError:
         with suppress(OSError):
             part.unlink()
         return False
+    left = [part for part in path.parent.glob("*.part") if _changed(part) < time.time() - _HOUR]  # of ended processes
+    for old in (*sorted(path.parent.glob(f"*{path.suffix}"), key=_changed)[:-_KEPT], *left):
+        with suppress(OSError):
+            old.unlink()
     return True
 
 
@@ -91,14 +101,53 @@ class Reading:
     """
 
     def __init__(self, path: Path):
-        self.path, self._step = path, None
-        self._thread = Thread(target=self._read, name=COMPILING)
+        self.path, self._step, self._is_wanted = path, None, True
+        self._thread = Thread(target=self._read, name=UNSTOPPABLE)
         self._thread.start()
 
     def result(self) -> Step | None:
-        """What ``read_step`` gives; waits for it."""
+        """What ``read_step`` gives; waits for it. The caller has it from then on."""
         self._thread.join()
-        return self._step
+        step, self._step = self._step, None
+        return step
+
+    def drop(self) -> None:
+        """What is read is not kept in memory."""
+        self._is_wanted = False
+        self._step = None
 
     def _read(self) -> None:
-        self._step = read_step(self.path)
+        step = read_step(self.path)
+        if self._is_wanted:
+            self._step = step
+
+
+def _write(path: Path, parts: Callable[[], tuple]) -> bool:
+    try:
+        content = zlib.compress(pickle.dumps(parts()), 1)
+    except Exception:  # what cannot be serialised JAX says in many ways, and a run goes on without
+        return False
+    return write_file(path, hashlib.sha256(content).digest() + content)
+
+
+def _read(path: Path) -> tuple:
+    """What ``_write`` wrote there.
+
+    Raises:
+        Exception: it is not there, or not whole.
+    """
+    content = path.read_bytes()
+    digest, content = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(content).digest() != digest:
+        raise ValueError(f"{path} is damaged")
+    with suppress(OSError):  # of someone else
+        os.utime(path)
+    return pickle.loads(zlib.decompress(content))
+
+
+def _changed(path: Path) -> float:
+    """When a file was changed, in seconds since 1970; 0 if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
