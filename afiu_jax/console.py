@@ -1,7 +1,6 @@
 """How programs talk: a console that prints paths as they are, and libraries that keep to themselves."""
 
 import logging as python_logging
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -17,10 +16,15 @@ def open_console(*, stderr: bool = False) -> Console:
     return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr=stderr)
 
 
+def can_move(console: Console) -> bool:
+    """Whether what is shown may change in place: in a terminal. ``FORCE_COLOR`` makes none of a file, as in CI jobs."""
+    return console.is_terminal and console.file.isatty()
+
+
 def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
     """Goes through the items with a progress bar on a terminal's error stream, and with none elsewhere."""
     console = Console(stderr=True)
-    yield from track(items, description, total, console=console, transient=True, disable=not sys.stderr.isatty())
+    yield from track(items, description, total, console=console, transient=True, disable=not can_move(console))
 
 
 def quiet_orbax() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from conftest import ROOT, run_command, tiny_config
 from pocket import pocket_config, pocket_flags
@@ -138,9 +139,12 @@ def test_a_step_has_another_place_when_anything_it_was_traced_from_changes(tmp_p
 
 def test_what_the_compiler_is_told_decides_where_its_program_lies():
     found = place(resolve(tiny_config()))
-    places = {found.program_of(text, options) for text in "ab" for options in ({}, {"xla_disable_hlo_passes": "cse"})}
+    large = np.arange(20_000, dtype=np.float32)
+    constants = large, np.where(large == 7_777, 0, large)
+    texts = [jax.jit(lambda x, c=c: x * c).lower(large).as_text() for c in constants]
+    places = {found.program_of(text, options) for text in texts for options in ({}, {"xla_disable_hlo_passes": "cse"})}
     assert len(places) == 4
-    assert found.program_of("a", {}) in places
+    assert found.program_of(texts[0], {}) in places
 
 
 def test_configurations_that_others_are_made_of_count():

@@ -1,11 +1,13 @@
 """A run's log: what is read of it, what goes when a run goes on from an earlier step, and what is kept."""
 
 import json
+import re
 import shutil
 
 from pocket import pocket_config
+from rich.console import Console
 
-from afiu_jax.training.logging import MetricsLog, read_metrics
+from afiu_jax.training.logging import LiveLine, MetricsLog, read_metrics
 from afiu_jax.training.loop import train_and_evaluate
 
 
@@ -38,3 +40,15 @@ def test_the_log_of_a_run_whose_checkpoints_are_gone_is_kept(pocket, pocket_run,
     (run / "metrics.jsonl").write_text("".join(begun[: last + 1]))  # as it is when killed while it saves
     train_and_evaluate(pocket_config(), run)
     assert len(list(run.glob("metrics-*"))) == 2
+
+
+def test_a_file_has_a_line_for_every_logged_step_whatever_the_environment_says_of_colours(tmp_path, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with (tmp_path / "log.txt").open("w", encoding="utf-8") as file:
+        line = LiveLine(4, 0, 2, 8, Console(file=file))
+        for step in (1, 2):
+            line.advance(step)
+            line.say(step, 0.5, 3.0)
+        line.stop()
+    plain = re.sub(r"\x1b\[[\d;]*m", "", (tmp_path / "log.txt").read_text(encoding="utf-8"))
+    assert [text.split("  ")[0] for text in plain.splitlines()] == ["step 1/4", "step 2/4"]

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from afiu_jax.console import can_move
 from afiu_jax.study.cells import State, is_finished, read_json, read_state, save_state
 from afiu_jax.study.grid import Grid, Job
 from afiu_jax.study.worker import write_job
@@ -97,7 +98,7 @@ class Scheduler:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not can_move(self.console),
         )
         task = bar.add_task("", total=total)
         with StopRequest() as stop, bar:
@@ -143,7 +144,7 @@ class Scheduler:
             start_new_session=True,  # Ctrl-C is for this process alone
         )
         self.running.append(_Running(job, device, process, log, log.tell(), time.monotonic()))
-        if not self.console.is_terminal:
+        if not can_move(self.console):
             self.console.print(f"{job.name}: begins; its output is in {workdir / 'log.txt'}")
 
     def _stop(self) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from afiu_jax.console import can_move
 from afiu_jax.training.board import Board
 
 
@@ -145,7 +146,7 @@ class LiveLine:
             TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not can_move(console),
         )
         self._task = self._bar.add_task("train", total=total, completed=start, status="compiling the step …")
         self._bar.start()
@@ -159,7 +160,7 @@ class LiveLine:
         epoch = step / max(1, self.records // self.batch_size)  # of whole batches, as everywhere
         status = f"epoch {epoch:.2f}  loss {loss:.4f}  {images_per_second:.1f} images/s"
         self._bar.update(self._task, status=status)
-        if not self.console.is_terminal:
+        if not can_move(self.console):
             left = (self.total - step) * self.batch_size / images_per_second if images_per_second else 0
             self.console.print(f"step {step}/{self.total}  {status}  {duration(left)} left")
 
