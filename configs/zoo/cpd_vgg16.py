@@ -11,7 +11,7 @@ epoch from then on. Masks are 0 or 1 after resizing, not grey.
 
 FILE has ImageNet's weights, see docs/weights.md; without it the backbone begins at random.
 
-Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
+Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/zoo.py``.
 """
 
 from afiu_jax.training.zoo import zoo

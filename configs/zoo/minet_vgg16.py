@@ -12,7 +12,7 @@ fusions). Masks are resized bilinearly, then 0 or 1; the original takes the near
 
 FILE has ImageNet's weights, see docs/weights.md; without it the backbone begins at random.
 
-Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
+Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/zoo.py``.
 """
 
 from afiu_jax.training.zoo import zoo

@@ -11,7 +11,7 @@ Departures: the loss is the mean over pixels, so the learning rate is 353² time
 the rate and was no sum, as much less; new layers learn at the rate
 of the old ones, where the original has them ten times as fast; normalisations learn (``model.options.frozen_norm``).
 
-Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
+Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/zoo.py``.
 """
 
 from afiu_jax.training.zoo import zoo

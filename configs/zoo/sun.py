@@ -10,7 +10,7 @@ Departures: the optimiser keeps its moments where the learning rate changes; the
 
 FILE has ImageNet's weights, see docs/weights.md; without it the backbone begins at random.
 
-Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
+Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/zoo.py``.
 """
 
 from afiu_jax.training.zoo import zoo

@@ -9,7 +9,7 @@ entropy of seven outputs, Adam 1e-3, batch 12, about 600,000 steps.
 Departures: the training set is not doubled by a mirrored copy on disk: a horizontal flip does it.
 Masks are resized bilinearly, then 0 or 1; the original takes the nearest pixels' values, grey ones too.
 
-Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/variants.py``.
+Variants: ``:dbd``, ``:own-dbd``, ``:small``, ``:demo``, ``:demo-dbd``; see ``afiu_jax/training/zoo.py``.
 """
 
 from afiu_jax.training.zoo import zoo
