@@ -9,12 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import ROOT, run_command, tiny_config
-from pocket import pocket_config, pocket_flags
+from flax import nnx
+from pocket import Pocket, pocket_config, pocket_flags
 
 from afiu_jax.losses import LOSSES
+from afiu_jax.networks import NETWORKS
 from afiu_jax.training import ahead, kept_steps, loop, step_files
 from afiu_jax.training.config import resolve
 from afiu_jax.training.kept_steps import KeptSteps, _own_files
@@ -98,6 +101,28 @@ def test_what_jax_does_not_export_is_traced_every_time(traced, tmp_path, monkeyp
         train(tmp_path / name, tmp_path / "steps")
     jax.effects_barrier()
     assert len(seen) == 6
+    assert not (tmp_path / "steps").exists()
+
+
+def test_a_step_whose_state_changes_its_type_is_traced_every_time(pocket, tmp_path, monkeypatch):
+    class Changing(Pocket):
+        """Its statistics are bfloat16 before the first step, float32 after it."""
+
+        def __init__(self, *, rngs):
+            super().__init__(rngs=rngs)
+            self.seen = nnx.BatchStat(jnp.zeros(3, jnp.bfloat16))
+
+        def __call__(self, images):
+            if not self.norm.use_running_average:
+                self.seen.set_value(images.mean((0, 1, 2)))
+            return super().__call__(images)
+
+    monkeypatch.setitem(NETWORKS, "changing", Changing)
+    config = pocket_config(loss__name="bce", train__num_steps=3)
+    config.model.name = "changing"
+    for name in "ab":
+        kept = KeptSteps(tmp_path / "steps", "configs/sod.py", math.inf)
+        assert loop.train_and_evaluate(config, tmp_path / name, kept_steps=kept).step == 3
     assert not (tmp_path / "steps").exists()
 
 

@@ -108,7 +108,9 @@ def _kept_step(
             return _on_trees(program, state)
     with _misses() as misses:
         program = lowered.compile()
-    is_kept = path and misses and write_program(path, program)
+    # A program takes no state that lies otherwise on the devices than the first one does.
+    is_for_all = all(sharding.is_fully_replicated for sharding in jax.tree.leaves(program.output_shardings))
+    is_kept = path and misses and is_for_all and write_program(path, program)
     if is_kept or found is None:
         kept.keep(trace, path if is_kept else None)
     return step
@@ -117,13 +119,14 @@ def _kept_step(
 def _traced(
     make_step: Callable[[], TrainStep], state: TrainState, batch: list[jax.ShapeDtypeStruct]
 ) -> export.Exported | None:
-    """The step on leaves; None if JAX cannot export it."""
+    """The step on leaves; None if JAX cannot export it, or if it is not one for all steps of a run."""
     leaves, tree = jax.tree.flatten((state, *batch))
     step = make_step()
 
     def on_leaves(*leaves: Array) -> list[Array]:
         found = step.__wrapped__(*jax.tree.unflatten(tree, leaves))
-        assert jax.tree.structure(found) == _results(state)
+        if jax.tree.structure(found) != _results(state) or _kinds(found[0]) != _kinds(state):
+            raise TypeError("the next step is another function: of other trees, shapes or dtypes")
         return jax.tree.leaves(found)
 
     try:
@@ -146,6 +149,10 @@ def _on_trees(step: Callable[..., list[Array]], state: TrainState) -> TrainStep:
 
 def _results(state: TrainState) -> jax.tree_util.PyTreeDef:
     return jax.tree.structure((state, Report(0, 0)))
+
+
+def _kinds(state: TrainState) -> list[tuple]:
+    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
 
 
 @contextmanager

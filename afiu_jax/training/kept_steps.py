@@ -36,8 +36,9 @@ class KeptSteps:
 
     That is the configuration, JAX's settings, the devices, and the files of all loaded modules: by content, or by size
     and time where they are installed packages'. What a program changes in its modules while it runs is not seen, nor
-    what a network of one's own reads from elsewhere (data, the environment): only a program that changes nothing, as
-    ``train.py``, may have such a folder, and such a network's step is to be made again by deleting it.
+    what a network of one's own reads from elsewhere (data, the environment), nor code that is run without being a
+    module (``exec``, ``runpy``): only a program that changes nothing, as ``train.py``, may have such a folder, and such
+    a network's step is to be made again by deleting it.
 
     As JAX's own folder of programs, it must be one that nobody else can write.
 
@@ -164,8 +165,9 @@ class KeptStep:
 
 def _settings() -> list[str]:
     """What JAX and XLA are told by their options and by the environment, and their versions."""
-    options = repr(sorted(jax.config.values.items()))
-    return [sys.version, jax.__version__, jaxlib.__version__, options, os.environ.get("XLA_FLAGS", "")]
+    options, flags = repr(sorted(jax.config.values.items())), os.environ.get("XLA_FLAGS", "").strip()
+    content = "" if flags.startswith("-") else _contents([Path(flags)])  # else they are the name of a file with them
+    return [sys.version, jax.__version__, jaxlib.__version__, options, flags, content]
 
 
 def _devices() -> list[str]:

@@ -86,7 +86,7 @@ def write_file(path: Path, content: bytes) -> bool:
         with suppress(OSError):
             part.unlink()
         return False
-    left = [part for part in path.parent.glob("*.part") if _changed(part) < time.time() - _HOUR]  # of ended processes
+    left = [old for old in path.parent.glob("*.part") if _changed(old) < time.time() - _HOUR]  # of ended processes
     for old in (*sorted(path.parent.glob(f"*{path.suffix}"), key=_changed)[:-_KEPT], *left):
         with suppress(OSError):
             old.unlink()
@@ -101,25 +101,18 @@ class Reading:
     """
 
     def __init__(self, path: Path):
-        self.path, self._step, self._is_wanted = path, None, True
-        self._thread = Thread(target=self._read, name=UNSTOPPABLE)
+        self.path, self._found = path, []
+        self._thread = Thread(target=lambda found=self._found: found.append(read_step(path)), name=UNSTOPPABLE)
         self._thread.start()
 
     def result(self) -> Step | None:
         """What ``read_step`` gives; waits for it. The caller has it from then on."""
         self._thread.join()
-        step, self._step = self._step, None
-        return step
+        return self._found.pop() if self._found else None
 
     def drop(self) -> None:
         """What is read is not kept in memory."""
-        self._is_wanted = False
-        self._step = None
-
-    def _read(self) -> None:
-        step = read_step(self.path)
-        if self._is_wanted:
-            self._step = step
+        self._found = []
 
 
 def _write(path: Path, parts: Callable[[], tuple]) -> bool:
