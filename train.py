@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     kept_steps = KeptSteps.beside_programs(config_file)
     if kept_steps:
         kept_steps = kept_steps.with_head_start(CONFIG.value, INIT_FROM.value)
-    from afiu_jax.training.loop import train_and_evaluate  # here, since it takes a second, too
+    from afiu_jax.training.loop import train_and_evaluate  # not above: it takes a second, in which the step is read
 
     outcome = train_and_evaluate(CONFIG.value, workdir, INIT_FROM.value, kept_steps=kept_steps)
     leave(128 + signal.Signals[outcome.stopped_by] if outcome.stopped_by else 0)

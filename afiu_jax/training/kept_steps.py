@@ -85,14 +85,14 @@ class KeptSteps:
             return replace(self, guess=guess)
         return replace(self, guess=guess, reading=Reading(self.folder / name))
 
-    def find(self, config: Resolved, *, is_long: bool = False) -> "KeptStep | None":
+    def find(self, config: Resolved, *, head_start: bool = False) -> "KeptStep | None":
         """The place of a run's step; None if it is to be traced in any case.
 
         Call it where a process has always loaded the same modules.
 
         Args:
             config: all that the step is made from.
-            is_long: whether the next run like this one shall have a head start; one that keeps freed memory.
+            head_start: whether the next run like this one shall have one: if it keeps freed memory.
         """
         is_plain = not config["train"]["layouts"] and jax.process_count() == 1
         is_debugged = jax.config.jax_disable_jit or jax.config.jax_debug_nans or jax.config.jax_debug_infs
@@ -107,7 +107,7 @@ class KeptSteps:
         if reading and reading.path != path:
             self._drop()
             reading = None
-        return KeptStep(path, self._source(), contents, machine, self.guess if is_long else None, reading)
+        return KeptStep(path, self._source(), contents, machine, self.guess if head_start else None, reading)
 
     def _source(self) -> Path:
         return Path(self.config_file.partition(":")[0])

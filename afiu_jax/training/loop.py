@@ -126,7 +126,7 @@ def train_and_evaluate(
     check_statistics(abstract, frozen, config)
     # What is made so sets ``abstract`` for training, in place; nothing else uses it from there on.
     make_step = partial(_train_step, abstract, optimizer, frozen, config)
-    kept_step = kept_steps.find(config, is_long=keeps_memory) if kept_steps else None
+    kept_step = kept_steps.find(config, head_start=keeps_memory) if kept_steps else None
     keep_last = config["checkpoint"]["keep_last"]
     with (
         held_by_first(workdir) as hold,
