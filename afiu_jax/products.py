@@ -19,6 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from afiu_jax import canonical
 from afiu_jax.winograd import convolve_3x3, filter_kernel
 
 Pair = Sequence[int]
@@ -41,12 +42,12 @@ def convolve(
 
     Measured on two cores against XLA with YNNPACK (jax 0.10), forward and both gradients together: 1×1 kernels take
     half of the time, so do 1,024 → 1,024 channels on 10×10 maps; 64 → 1 channels on 160×160 maps take a sixth; 3×3
-    kernels from 256 to 256 channels on 80×80 maps take half. Those have no forward-mode derivative (``jax.jvp``).
+    kernels from 256 to 256 channels on 80×80 maps take half.
 
-    Of what is left, XLA gives a convolution to YNNPACK if that can take it, and to Eigen if not. In use, Eigen gets
-    those on large maps of at most 64 channels, and as many out as in or more: from 160×160 pixels on it takes 0.54 to
-    0.97 of the time. YNNPACK cannot where a result is larger than the map, so one more row is computed below, and cut
-    off.
+    Of what is left, whose gradients are ``canonical``'s, XLA gives a convolution to YNNPACK if that can take it, and to
+    Eigen if not. In use, Eigen gets those on large maps of at most 64 channels, and as many out as in or more: from
+    160×160 pixels on it takes 0.54 to 0.97 of the time. YNNPACK cannot where a result is larger than the map, so one
+    more row is computed below, and cut off.
 
     Args:
         x: maps.
@@ -58,7 +59,7 @@ def convolve(
         options: what else ``conv_general_dilated`` takes, of no meaning for a product.
 
     Returns:
-        Maps of the output's size, of the type of ``x``.
+        Maps of the output's size, of the type of ``x``; not all have a forward-mode derivative (``jax.jvp``).
     """
     height, width, channels, features = kernel.shape
     if in_use and _suits_eigen(x, kernel, strides, padding, rhs_dilation):
@@ -75,8 +76,10 @@ def convolve(
         parts = jnp.tensordot(x, jnp.moveaxis(kernel, 2, 0).reshape(channels, -1), 1)
         windows = _windows(parts, (height, width), strides, padding, rhs_dilation)
         found = sum(window[..., n * features : (n + 1) * features] for n, window in enumerate(windows))
-    else:
+    elif in_use:
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)
+    else:
+        found = canonical.convolve(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)
     return found if is_repeatable(kernel.shape) else checkpoint_name(found, PRODUCT)
 
 
