@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from derivatives import values_and_gradients
 
 from afiu_jax import products
 from afiu_jax.canonical import convolve
@@ -27,16 +28,6 @@ def way(compute, padding=PADDINGS["equal"], strides=(1, 1), dilation=(1, 1)):
     return lambda x, kernel: compute(x, kernel, strides, padding, rhs_dilation=dilation, **CHANNELS_LAST)
 
 
-def results_and_gradients(ways, operands, above):
-    """Of each way of computing it; in one program, as small ones take long to compile."""
-
-    def of_all(operands, above):
-        derived = [jax.vjp(compute, *operands) for compute in ways]
-        return [(found, *derive(above)) for found, derive in derived]
-
-    return jax.jit(of_all)(operands, above)
-
-
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("taps", [(3, 3), (1, 4)], ids=str)
 def test_gradients_are_those_of_xla(taps, padding):
@@ -45,11 +36,9 @@ def test_gradients_are_those_of_xla(taps, padding):
         padded = [side + sum(pads) for side, pads in zip(size, PADDINGS[padding], strict=True)]
         if any(side <= step * (tap - 1) for side, step, tap in zip(padded, dilation, taps, strict=True)):
             continue  # nothing is left of so small a map
-        how, operands = (PADDINGS[padding], strides, dilation), arrays(size, taps)
+        how = PADDINGS[padding], strides, dilation
         ways = [way(compute, *how) for compute in (convolve, jax.lax.conv_general_dilated)]
-        shape = jax.eval_shape(ways[1], *operands).shape
-        above = jnp.asarray(np.random.default_rng(1).standard_normal(shape), jnp.float32)
-        for ours, xlas in zip(*results_and_gradients(ways, operands, above), strict=True):
+        for ours, xlas in zip(*values_and_gradients(ways, arrays(size, taps)), strict=True):
             np.testing.assert_allclose(ours, xlas, atol=1e-5 * np.abs(xlas).max(), err_msg=f"{size} {how}")
         compared += 1
     assert compared >= 4

@@ -10,6 +10,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from derivatives import values_and_gradients
 from flax import nnx
 from two_rsus import TwoRSUs
 
@@ -52,10 +53,8 @@ def case(sides, kernel, stride, dilation, padding):
 @pytest.mark.parametrize("name", MISTAKEN | OTHERS)
 def test_values_and_gradients_are_those_of_the_convolution(name):
     x, weights, way = case(*(MISTAKEN | OTHERS)[name])
-    expected, derive_expected = jax.vjp(way(jax.lax.conv_general_dilated), x, weights)
-    found, derive = jax.vjp(way(convolve), x, weights)
-    above = jnp.asarray(np.random.default_rng(1).standard_normal(expected.shape, np.float32))
-    for ours, theirs in zip((found, *derive(above)), (expected, *derive_expected(above)), strict=True):
+    ways = way(convolve), way(jax.lax.conv_general_dilated)
+    for ours, theirs in zip(*values_and_gradients(ways, (x, weights)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * np.abs(theirs).max())
 
 
@@ -103,9 +102,8 @@ def test_grouped_and_half_precision_kernels_have_the_gradients_of_the_convolutio
     x, weights = (jnp.asarray(random.standard_normal(s), jnp.bfloat16) for s in ((2, 6, 7, 4), (3, 3, 2, 6)))
     options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": 2, "rhs_dilation": (2, 2)}
     way = lambda compute: lambda x, w: compute(x, w, (1, 1), [(2, 2), (2, 2)], **options)  # noqa: E731
-    expected, derive_expected = jax.vjp(way(jax.lax.conv_general_dilated), x, weights)
-    found, derive = jax.vjp(way(convolve), x, weights)
-    for ours, theirs in zip((found, *derive(found)), (expected, *derive_expected(expected)), strict=True):
+    ways = way(convolve), way(jax.lax.conv_general_dilated)
+    for ours, theirs in zip(*values_and_gradients(ways, (x, weights)), strict=True):
         assert ours.dtype == jnp.bfloat16
         ours, theirs = (np.asarray(array, np.float32) for array in (ours, theirs))
         np.testing.assert_allclose(ours, theirs, atol=2**-6 * np.abs(theirs).max())
