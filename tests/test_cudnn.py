@@ -10,8 +10,8 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import values_and_gradients
 from flax import nnx
+from one_program import QUICKLY_COMPILED, values_and_gradients
 from two_rsus import TwoRSUs
 
 from afiu_jax import create_model
@@ -144,8 +144,7 @@ def test_a_network_has_the_same_maps_and_gradients_on_every_platform():
     def maps_and_gradients(platform: str) -> list[np.ndarray]:
         graph = graph_of(model, training=False, platform=platform)
 
-        # LLVM's passes take most of the time to compile, and change nothing here.
-        @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+        @partial(jax.jit, compiler_options=QUICKLY_COMPILED)
         def compute(params):
             maps, derive = jax.vjp(lambda params: nnx.merge(graph, params, rest)(images).logits, params)
             return maps, *jax.tree.leaves(derive(maps))

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import values_and_gradients
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_program import values_and_gradients
 from scipy import ndimage, signal
 
 from afiu_jax.layers import conv, interpolation_matrix, resize, upsample2

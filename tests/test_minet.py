@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fitting import loss_ratio
 from flax import nnx
+from one_program import QUICKLY_COMPILED
 from published import Recording, channels_last, field, fill, fill_model, fixture, mask, recorded_shapes
 from vgg_reference import vgg_levels
 
@@ -159,7 +160,7 @@ def test_a_training_step_of_the_original(side):
             gradients = {"total": pull({"bce": one, "cel": one})[0], "bce": pull({"bce": one, "cel": none})[0]}
             return gradients, losses, logits, statistics
 
-        step = jax.jit(step, compiler_options={"xla_backend_optimization_level": 0})
+        step = jax.jit(step, compiler_options=QUICKLY_COMPILED)
         gradients, losses, logits, statistics = step(double(params), double(statistics))
 
     for name, value in {**losses, "total": losses["bce"] + losses["cel"]}.items():

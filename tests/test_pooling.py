@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import values_and_gradients
 from flax import nnx
+from one_program import values_and_gradients
 
 from afiu_jax.pooling import avg_pool, max_pool_3x3, max_pool_ceil
 

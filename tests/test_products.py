@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import values_and_gradients
 from flax import nnx
+from one_program import QUICKLY_COMPILED, values_and_gradients
 from two_rsus import TwoRSUs
 
 from afiu_jax import create_model, products
@@ -110,14 +110,14 @@ def test_a_networks_maps_are_the_same_with_a_row_more(monkeypatch):
     maps = []
     for platform in ("cpu", "tpu"):
         graph = graph_of(model, training=False, platform=platform)
-        program = jax.jit(lambda x, g=graph: nnx.merge(g, nnx.state(model))(x).logits)
-        assert ("f32[1,33,32,64]" in str(jax.make_jaxpr(program)(images))) == (platform == "cpu")
-        maps.append(np.asarray(program(images)))
+        maps_of = lambda x, g=graph: nnx.merge(g, nnx.state(model))(x).logits  # noqa: E731
+        assert ("f32[1,33,32,64]" in str(jax.make_jaxpr(maps_of)(images))) == (platform == "cpu")
+        maps.append(np.asarray(jax.jit(maps_of, compiler_options=QUICKLY_COMPILED)(images)))
     np.testing.assert_allclose(*maps, atol=1e-5 * np.abs(maps[1]).max())
 
 
 def test_maps_alone_have_a_row_more():
-    model = create_model("u2netp", rngs=nnx.Rngs(0))
+    model = TwoRSUs(rngs=nnx.Rngs(0))
     images = jnp.zeros((1, 96, 96, 3))
     for training in (True, False):
         graph = graph_of(model, training=training, platform="cpu")
@@ -152,8 +152,9 @@ def test_kernels_that_are_filtered_once_give_the_same_maps(monkeypatch):
 
     def maps_and_filterings(*state: nnx.State) -> tuple[np.ndarray, int]:
         graph = nnx.graphdef(model)
-        compute = jax.jit(lambda *state: nnx.merge(graph, *state)(images).logits)
-        return np.asarray(compute(*state)), str(jax.make_jaxpr(compute)(*state)).count("f32[16,9]")
+        maps_of = lambda *state: nnx.merge(graph, *state)(images).logits  # noqa: E731
+        program = str(jax.make_jaxpr(maps_of)(*state))
+        return np.asarray(jax.jit(maps_of, compiler_options=QUICKLY_COMPILED)(*state)), program.count("f32[16,9]")
 
     graph_of(model, training=False, platform="cpu")
     state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)

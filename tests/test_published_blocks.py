@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from one_program import outputs
 from published import Recording, fill, load_interaction, load_resnet, load_rsu
 
 from afiu_jax.batch_norm import batch_norm
@@ -65,7 +66,7 @@ def test_the_weight_rule_gives_its_spot_values():
 
 
 def test_resnet50_levels(resnet):
-    features = run_levels(resnet, channels_last("ResNet50_levels.input"))
+    features = outputs(run_levels, resnet, channels_last("ResNet50_levels.input"))
     for i, feature in enumerate(features, start=1):
         assert_published(feature, f"ResNet50_levels.feat.E{i}")
 
@@ -74,7 +75,7 @@ def test_resnet50_levels(resnet):
 def test_resnet50_levels_at_even_and_odd_sizes(resnet, size):
     """The whole recording, which has sides that do not halve."""
     recording = Recording("ResNet50_levels")
-    features = run_levels(resnet, recording[f"{size}.input"])
+    features = outputs(run_levels, resnet, recording[f"{size}.input"])
     ours = {f"feat.E{x}": feature for x, feature in enumerate(features, start=1)}
     assert ours.keys() == set(recording.keys(size))
     errors = {key: recording.error(f"{size}.{key}", feature) for key, feature in ours.items()}
@@ -83,7 +84,7 @@ def test_resnet50_levels_at_even_and_odd_sizes(resnet, size):
 
 @pytest.fixture(scope="module")
 def minet_features(resnet):
-    return run_levels(resnet, channels_last("MINet_Res50.input"))
+    return outputs(run_levels, resnet, channels_last("MINet_Res50.input"))
 
 
 @pytest.mark.parametrize("level", range(5))
@@ -92,12 +93,12 @@ def test_aim_and_deepest_sim(minet_features, level):
     inputs = {b: level_channels()[i] for b, i in branches.items()}
     aim = materialise(plan(build(AIM, inputs, main)), jax.random.key(0))
     load_interaction(aim, f"trans.conv{level}")
-    out = aim({b: minet_features[i] for b, i in branches.items()})
+    out = outputs(AIM.__call__, aim, {b: minet_features[i] for b, i in branches.items()})
     assert_published(out, f"MINet_Res50.tap.trans.{level}")
     if level == 4:
         sim = materialise(plan(build(SIM)), jax.random.key(0))
         load_interaction(sim, "sim32")
-        assert_published(sim(out), "MINet_Res50.tap.sim32")
+        assert_published(outputs(SIM.__call__, sim, out), "MINet_Res50.tap.sim32")
 
 
 def test_rsu_blocks_of_u2netp():
@@ -105,6 +106,6 @@ def test_rsu_blocks_of_u2netp():
     for stage, height in enumerate((7, 6, 5, 4, 4, 4), start=1):
         rsu = materialise(plan(build(RSU, x.shape[-1], 16, 64, height=height, dilated=stage > 4)), jax.random.key(0))
         load_rsu(rsu, f"stage{stage}")
-        y = rsu(x)
+        y = outputs(RSU.__call__, rsu, x)
         assert_published(y, f"U2NETP.tap.stage{stage}")
         x = max_pool_ceil(y)

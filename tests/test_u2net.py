@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fitting import loss_ratio
 from flax import nnx
+from one_program import QUICKLY_COMPILED
 from published import Recording, channels_last, field, fill, fill_model, fixture, mask, recorded_shapes
 
 from afiu_jax import create_model
@@ -104,7 +105,7 @@ def test_a_training_step_of_the_original(side):
             return sum(losses), (losses, prediction.logits, nnx.state(model, nnx.BatchStat))
 
         # Compiling takes longer than the step; without LLVM's passes, half as long.
-        step = jax.jit(jax.grad(loss, has_aux=True), compiler_options={"xla_backend_optimization_level": 0})
+        step = jax.jit(jax.grad(loss, has_aux=True), compiler_options=QUICKLY_COMPILED)
         gradients, (losses, logits, statistics) = step(double(params), double(statistics))
 
     np.testing.assert_allclose(losses, [theirs[f"loss.bce.d{x}"] for x in range(7)], rtol=1e-6)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from derivatives import values_and_gradients
+from one_program import values_and_gradients
 
 from afiu_jax.winograd import convolve_3x3
 
