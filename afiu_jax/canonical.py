@@ -23,7 +23,7 @@ def convolve(
     rhs_dilation: Pair,
     **options: object,
 ) -> Float[Array, "b h2 w2 f"]:
-    """``jax.lax.conv_general_dilated`` of maps with channels last. Reverse mode only.
+    """``jax.lax.conv_general_dilated`` of maps with channels last; no forward mode (``jax.jvp``).
 
     Args:
         x: maps.
@@ -52,9 +52,9 @@ def _forward(x, kernel, *how):
 def _backward(strides, padding, dilation, options, kept, above):
     """A map's gradient: results, ``strides`` apart, meet the kernel from its other end, from output to input channels.
 
-    A kernel's: for every pair of channels a map, as a batch, meets its results as if they were a kernel, whose images
-    are its channels. Taps and results change places, and so do ``dilation`` and ``strides``. Padding, which may be
-    negative, is what gives each the size that it must have.
+    A kernel's: images are summed over, as channels are elsewhere, and channels of maps make a batch. The gradients of
+    results are the kernel, so that ``dilation`` and ``strides`` change places. Padding, which may be negative, is what
+    gives each the size that it must have.
     """
     x, kernel = kept
     compute = partial(jax.lax.conv_general_dilated, **dict(options))
