@@ -18,7 +18,7 @@ IN_USE = {"cpu": products.convolve_in_use, "gpu": cudnn.convolve}
 def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool) -> None:
     """Has the network's convolutions computed as suits a platform, in place.
 
-    Grouped ones, those of spread-out maps and those that leave the padding to Flax stay with XLA.
+    Grouped ones and those of spread-out maps stay with XLA.
 
     Args:
         model: the network, abstract or not.
@@ -34,5 +34,4 @@ def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool)
 
 def _is_plain(module: nnx.Conv) -> bool:
     spread = module.input_dilation not in (None, 1, (1, 1))
-    explicit = not isinstance(module.padding, str)
-    return len(module.kernel_size) == 2 and module.feature_group_count == 1 and explicit and not spread
+    return len(module.kernel_size) == 2 and module.feature_group_count == 1 and not spread

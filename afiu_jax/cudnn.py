@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from afiu_jax.products import PRODUCT
+from afiu_jax.products import PRODUCT, padding_in_pixels
 
 Pair = Sequence[int]
 
@@ -31,8 +31,8 @@ def convolve(
     """``jax.lax.conv_general_dilated`` of maps with channels last, with gradients that XLA recognises.
 
     Maps no larger than the kernel get rows and columns of zeros, whose results are dropped. Dilated kernels of stride 1
-    have no forward-mode derivative (``jax.jvp``). Where there are not two axes, maps are spread out or the padding is a
-    word, XLA is left to itself.
+    have no forward-mode derivative (``jax.jvp``). Where there are not two axes or maps are spread out, XLA is left to
+    itself.
 
     Args:
         x: maps, ``[b, h, w, c]``.
@@ -47,10 +47,11 @@ def convolve(
         Maps of the output's size, of the type of ``x``.
     """
     taps, axes = kernel.shape[:-2], (0, 1)
-    if len(taps) != 2 or isinstance(padding, str) or max(lhs_dilation) > 1 or max(taps) == 1:
+    if len(taps) != 2 or max(lhs_dilation) > 1 or max(taps) == 1:
         options |= {"lhs_dilation": lhs_dilation, "rhs_dilation": rhs_dilation}
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
     dilation = tuple(step if tap > 1 else 1 for step, tap in zip(rhs_dilation, taps, strict=True))
+    padding = padding_in_pixels(x, kernel, strides, padding, dilation)
     sides = x.shape[1:3]
     results = [(sides[n] + sum(padding[n]) - dilation[n] * (taps[n] - 1) - 1) // strides[n] + 1 for n in axes]
     # XLA compares a plain kernel with its results, too.

@@ -38,7 +38,8 @@ def set_late_casts(model: nnx.Module, on: bool) -> None:
     on every platform and in grouped ones, too.
     """
     for _, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.Conv) and module.dtype != module.param_dtype:
+        # Without a type of its own, Flax's default, a convolution computes in the wider one of its maps and weights.
+        if isinstance(module, nnx.Conv) and module.dtype not in (None, module.param_dtype):
             module.promote_dtype = _all_but_the_kernel if on else promote_dtype
             if isinstance(module, Conv):
                 module.use_bias = not on and module.bias is not None  # else Flax adds none

@@ -32,7 +32,7 @@ def convolve(
     x: Float[Array, "b h w c"],
     kernel: Float[Array, "kh kw c f"],
     strides: Pair,
-    padding: Sequence[Pair],
+    padding: str | Sequence[Pair],
     *,
     rhs_dilation: Pair,
     in_use: bool = False,
@@ -53,7 +53,7 @@ def convolve(
         x: maps.
         kernel: height, width, input and output channels.
         strides: of either axis, in pixels.
-        padding: rows above and below, columns left and right.
+        padding: rows above and below, columns left and right; or ``SAME``, ``VALID``.
         rhs_dilation: distance between taps on either axis, in pixels.
         in_use: no gradient is taken, which would be right, but slow where a row more is computed.
         options: what else ``conv_general_dilated`` takes, of no meaning for a product.
@@ -62,6 +62,7 @@ def convolve(
         Maps of the output's size, of the type of ``x``; not all have a forward-mode derivative (``jax.jvp``).
     """
     height, width, channels, features = kernel.shape
+    padding = padding_in_pixels(x, kernel, strides, padding, rhs_dilation)
     if in_use and _suits_eigen(x, kernel, strides, padding, rhs_dilation):
         (above, below), across = padding
         padding = ((above, below + 1), across)
@@ -83,6 +84,31 @@ def convolve(
     return found if is_repeatable(kernel.shape) else checkpoint_name(found, PRODUCT)
 
 
+def padding_in_pixels(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c2 f"],
+    strides: Pair,
+    padding: str | Sequence[Pair],
+    dilation: Pair,
+) -> Sequence[Pair]:
+    """What a word for a convolution's padding, Flax's default, means for these maps; numbers are passed on.
+
+    Args:
+        x: maps.
+        kernel: height, width, input channels of a group, output channels.
+        strides: of either axis, in pixels.
+        padding: rows above and below, columns left and right; or ``SAME``, ``VALID``.
+        dilation: distance between taps on either axis, in pixels.
+
+    Returns:
+        Rows above and below, columns left and right.
+    """
+    if not isinstance(padding, str):
+        return padding
+    sides = [step * (tap - 1) + 1 for step, tap in zip(dilation, kernel.shape, strict=False)]
+    return jax.lax.padtype_to_pads(x.shape[1:3], sides, strides, padding)
+
+
 convolve_in_use = partial(convolve, in_use=True)
 """``convolve`` where no gradient is taken."""
 
@@ -101,9 +127,11 @@ class FilteredConvolution(nnx.Module):
     def __init__(self, filtered: Float[Array, "16 c f"]):
         self.filtered = FilteredKernel(filtered)
 
-    def __call__(self, x: Float[Array, "b h w c"], kernel: Array, strides: Pair, padding: Sequence[Pair], **_: object):
-        """As ``convolve``; ``kernel`` is the one that was filtered, and is not looked at."""
-        return convolve_3x3(x, self.filtered[...], padding)
+    def __call__(
+        self, x: Float[Array, "b h w c"], kernel: Array, strides: Pair, padding: str | Sequence[Pair], **_: object
+    ) -> Float[Array, "b h2 w2 f"]:
+        """As ``convolve``; ``kernel`` is the one that was filtered, of which only the shape is looked at."""
+        return convolve_3x3(x, self.filtered[...], padding_in_pixels(x, kernel, strides, padding, (1, 1)))
 
 
 def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
@@ -125,7 +153,8 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is convolve_in_use and module.mask is None:
             strides, dilation = (np.broadcast_to(n, 2).tolist() for n in (module.strides, module.kernel_dilation))
             # Of a kernel that two convolutions share, only one is filtered: the state has it under one name.
-            if path in kernels and _is_wide(module.kernel_shape, strides, dilation, module.dtype):
+            dtype = module.dtype or module.param_dtype
+            if path in kernels and _is_wide(module.kernel_shape, strides, dilation, dtype):
                 wide[path] = module
     filtered = jax.jit(lambda kernels: [filter_kernel(kernel) for kernel in kernels])([kernels[path] for path in wide])
     for module, kernel in zip(wide.values(), filtered, strict=True):
@@ -171,7 +200,7 @@ def _suits_winograd(x: Array, kernel: Array, strides: Pair, dilation: Pair) -> b
     return _is_wide(kernel.shape, strides, dilation, x.dtype) and _pixels(x, strides) >= _LARGE
 
 
-def _is_wide(kernel: Sequence[int], strides: Pair, dilation: Pair, dtype: DTypeLike | None) -> bool:
+def _is_wide(kernel: Sequence[int], strides: Pair, dilation: Pair, dtype: DTypeLike) -> bool:
     plain = tuple(kernel[:2]) == (3, 3) and max(*strides, *dilation) == 1 and dtype == jnp.float32
     return plain and kernel[2] * kernel[3] >= _WIDE
 

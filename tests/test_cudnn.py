@@ -30,6 +30,7 @@ MISTAKEN = {
     "as large as the kernel": ((3, 3), (3, 3), 1, (1, 1), [(1, 1), (1, 1)]),
     "small on one axis": ((2, 9), (3, 3), 1, (1, 1), [(1, 1), (1, 1)]),
     "few results": ((4, 4), (3, 3), 1, (1, 1), [(0, 0), (0, 0)]),
+    "dilated, padding as a word": ((7, 8), (3, 3), 1, (2, 2), "SAME"),
     "small and dilated": ((2, 3), (3, 3), 1, (2, 2), [(2, 2), (2, 2)]),
 }
 OTHERS = {
@@ -38,7 +39,7 @@ OTHERS = {
     "dilated, every second pixel": ((12, 16), (3, 3), 2, (2, 2), [(2, 2), (2, 2)]),
     "one tap, dilated": ((6, 7), (1, 3), 1, (2, 1), [(0, 0), (1, 1)]),
     "1x1 on one pixel": ((1, 1), (1, 1), 1, (1, 1), [(0, 0), (0, 0)]),
-    "padding as a word": ((7, 8), (3, 3), 1, (2, 2), "SAME"),
+    "every second pixel, padding as a word": ((12, 15), (3, 3), 2, (1, 1), "SAME"),
 }
 
 

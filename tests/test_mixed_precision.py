@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from afiu_jax import products
 from afiu_jax.layers import conv
 from afiu_jax.mixed_precision import set_late_casts
 from afiu_jax.training.state import graph_of
@@ -68,3 +69,15 @@ def test_training_casts_late_and_use_does_not():
     waits = lambda graph: str(jax.make_jaxpr(lambda s: value_and_gradients(graph, s, x))(state)).count("barrier")  # noqa: E731
     assert waits(graph_of(model, training=True)) == 1
     assert waits(graph_of(model, training=False)) == 0
+
+
+@pytest.mark.parametrize("x_type", ["float32", "bfloat16"])
+@pytest.mark.parametrize("param_type", ["float32", "bfloat16"])
+def test_a_convolution_without_a_type_of_its_own_keeps_flaxs_types(param_type, x_type):
+    layer = nnx.Conv(8, 4, (3, 3), param_dtype=param_type, rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 9, 8, 8)), x_type)
+    expected, state = layer(x), nnx.state(layer)
+    found = nnx.merge(graph_of(layer, training=True, platform="cpu"), state)(x)
+    assert layer.conv_general_dilated is products.convolve
+    assert found.dtype == expected.dtype == jnp.promote_types(param_type, x_type)
+    np.testing.assert_allclose(*(y.astype(jnp.float32) for y in (found, expected)), atol=2**-6)

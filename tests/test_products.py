@@ -167,6 +167,16 @@ def test_kernels_that_are_filtered_once_give_the_same_maps(monkeypatch):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_a_filtered_kernel_takes_padding_as_a_word():
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((1, 24, 20, 128), np.float32))
+    for padding in ("SAME", "VALID"):
+        layer = nnx.Conv(128, 128, (3, 3), padding=padding, dtype=jnp.float32, rngs=nnx.Rngs(0))
+        expected = layer(images)
+        graph_of(layer, training=False, platform="cpu")
+        assert len(jax.tree.leaves(filter_kernels(layer, nnx.state(layer, nnx.Param)))) == 1
+        np.testing.assert_allclose(layer(images), expected, atol=2e-5 * np.abs(expected).max())
+
+
 def test_a_masked_kernel_is_not_filtered():
     mask = jnp.asarray(np.tril(np.ones((128, 128), np.float32)))[None, None] * jnp.ones((3, 3, 1, 1))
     layer = nnx.Conv(128, 128, (3, 3), padding=[(1, 1), (1, 1)], mask=mask, dtype=jnp.float32, rngs=nnx.Rngs(0))
@@ -185,8 +195,30 @@ def test_no_kernel_is_filtered_where_none_is_wide_or_xla_computes(monkeypatch):
         assert nnx.graphdef(model) == graph
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID", "SAME_LOWER", "CIRCULAR", "REFLECT"])
+def test_padding_as_a_word_is_that_of_flax(padding):
+    cases = {
+        "a product": ((5, 6), 512, 512, {"strides": 2}),
+        "few products": ((15, 16), 160, 128, {}),
+        "a head": ((20, 16), 16, 1, {}),
+        "XLA's, every second pixel": ((12, 15), 5, 6, {"strides": (2, 3)}),
+        "XLA's, dilated": ((12, 15), 5, 6, {"kernel_dilation": (2, 3)}),
+        "a row more, in use": ((90, 80), 24, 24, {}),
+    }
+    for name, (size, channels, features, options) in cases.items():
+        layer = nnx.Conv(channels, features, (3, 3), padding=padding, rngs=nnx.Rngs(0), **options)
+        x = jnp.asarray(np.random.default_rng(0).standard_normal((2, *size, channels), np.float32))
+        graphs = nnx.graphdef(layer), *(graph_of(layer, training=on, platform="cpu") for on in (True, False))
+        state = nnx.state(layer)
+        ways = [lambda x, state, g=graph: nnx.merge(g, state)(x) for graph in graphs]
+        flax, *ours = values_and_gradients(ways, (x, state))
+        for found in ours:
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(flax), strict=True):
+                np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max(), err_msg=name)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("options", [{"feature_group_count": 8}, {"padding": "VALID"}, {"input_dilation": 2}], ids=str)
+@pytest.mark.parametrize("options", [{"feature_group_count": 8}, {"input_dilation": 2}], ids=str)
 def test_other_convolutions_that_a_network_may_bring_are_left_to_xla(options, dtype):
     layer = nnx.Conv(8, 8, (1, 1), **{"padding": [(0, 0), (0, 0)], **options}, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 6, 8), np.float32))
