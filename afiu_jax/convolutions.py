@@ -18,20 +18,17 @@ IN_USE = {"cpu": products.convolve_in_use, "gpu": cudnn.convolve}
 def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool) -> None:
     """Has the network's convolutions computed as suits a platform, in place.
 
-    Grouped ones and those of spread-out maps stay with XLA.
+    Those of spread-out maps stay with XLA, grouped ones on all platforms but CPUs.
 
     Args:
         model: the network, abstract or not.
         platform: ``cpu``, ``gpu``, …; None: what JAX runs on.
         training: whether gradients are taken; else it is for maps.
     """
-    known = IN_TRAINING if training else IN_USE
-    convolve = known.get(platform or jax.default_backend(), jax.lax.conv_general_dilated)
+    platform = platform or jax.default_backend()
+    convolve = (IN_TRAINING if training else IN_USE).get(platform, jax.lax.conv_general_dilated)
     for _, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.Conv) and _is_plain(module):
-            module.conv_general_dilated = convolve
-
-
-def _is_plain(module: nnx.Conv) -> bool:
-    spread = module.input_dilation not in (None, 1, (1, 1))
-    return len(module.kernel_size) == 2 and module.feature_group_count == 1 and not spread
+        if isinstance(module, nnx.Conv) and len(module.kernel_size) == 2:
+            spread = module.input_dilation not in (None, 1, (1, 1))
+            if not spread and (module.feature_group_count == 1 or platform == "cpu"):
+                module.conv_general_dilated = convolve

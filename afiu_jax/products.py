@@ -19,7 +19,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from afiu_jax import canonical
+from afiu_jax import canonical, grouped
+from afiu_jax.taps import padding_in_pixels, windows_of
 from afiu_jax.winograd import convolve_3x3, filter_kernel
 
 Pair = Sequence[int]
@@ -30,11 +31,12 @@ PRODUCT = "product"
 
 def convolve(
     x: Float[Array, "b h w c"],
-    kernel: Float[Array, "kh kw c f"],
+    kernel: Float[Array, "kh kw c2 f"],
     strides: Pair,
     padding: str | Sequence[Pair],
     *,
     rhs_dilation: Pair,
+    feature_group_count: int = 1,
     in_use: bool = False,
     **options: object,
 ) -> Float[Array, "b h2 w2 f"]:
@@ -51,10 +53,11 @@ def convolve(
 
     Args:
         x: maps.
-        kernel: height, width, input and output channels.
+        kernel: height, width, input channels of a group, output channels.
         strides: of either axis, in pixels.
         padding: rows above and below, columns left and right; or ``SAME``, ``VALID``.
         rhs_dilation: distance between taps on either axis, in pixels.
+        feature_group_count: of channels; more than one are ``grouped``'s.
         in_use: no gradient is taken, which would be right, but slow where a row more is computed.
         options: what else ``conv_general_dilated`` takes, of no meaning for a product.
 
@@ -63,50 +66,30 @@ def convolve(
     """
     height, width, channels, features = kernel.shape
     padding = padding_in_pixels(x, kernel, strides, padding, rhs_dilation)
+    if feature_group_count > 1:
+        options |= {"rhs_dilation": rhs_dilation, "feature_group_count": feature_group_count}
+        compute = jax.lax.conv_general_dilated if in_use else canonical.convolve
+        found = grouped.convolve(x, kernel, strides, padding, compute=compute, **options)
+        return checkpoint_name(found, PRODUCT)
     if in_use and _suits_eigen(x, kernel, strides, padding, rhs_dilation):
         (above, below), across = padding
         padding = ((above, below + 1), across)
         found = jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)
         return found[:, :-1]
     if height == width == 1 or (channels * features >= _MANY and _pixels(x, strides) <= _FEW):
-        windows = _windows(x, (height, width), strides, padding, rhs_dilation)
+        windows = windows_of(x, (height, width), strides, padding, rhs_dilation)
         found = jnp.tensordot(jnp.concatenate(windows, -1), kernel.reshape(-1, features), 1)
     elif _suits_winograd(x, kernel, strides, rhs_dilation):
         found = convolve_3x3(x, kernel, padding)
     elif features <= _HEAD and max(strides) == 1:
         parts = jnp.tensordot(x, jnp.moveaxis(kernel, 2, 0).reshape(channels, -1), 1)
-        windows = _windows(parts, (height, width), strides, padding, rhs_dilation)
+        windows = windows_of(parts, (height, width), strides, padding, rhs_dilation)
         found = sum(window[..., n * features : (n + 1) * features] for n, window in enumerate(windows))
     elif in_use:
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)
     else:
         found = canonical.convolve(x, kernel, strides, padding, rhs_dilation=rhs_dilation, **options)
     return found if is_repeatable(kernel.shape) else checkpoint_name(found, PRODUCT)
-
-
-def padding_in_pixels(
-    x: Float[Array, "b h w c"],
-    kernel: Float[Array, "kh kw c2 f"],
-    strides: Pair,
-    padding: str | Sequence[Pair],
-    dilation: Pair,
-) -> Sequence[Pair]:
-    """What a word for a convolution's padding, Flax's default, means for these maps; numbers are passed on.
-
-    Args:
-        x: maps.
-        kernel: height, width, input channels of a group, output channels.
-        strides: of either axis, in pixels.
-        padding: rows above and below, columns left and right; or ``SAME``, ``VALID``.
-        dilation: distance between taps on either axis, in pixels.
-
-    Returns:
-        Rows above and below, columns left and right.
-    """
-    if not isinstance(padding, str):
-        return padding
-    sides = [step * (tap - 1) + 1 for step, tap in zip(dilation, kernel.shape, strict=False)]
-    return jax.lax.padtype_to_pads(x.shape[1:3], sides, strides, padding)
 
 
 convolve_in_use = partial(convolve, in_use=True)
@@ -150,7 +133,8 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
     kernels = {path[:-1]: variable[...] for path, variable in nnx.to_flat_state(params) if path[-1] == "kernel"}
     wide = {}
     for path, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.Conv) and module.conv_general_dilated is convolve_in_use and module.mask is None:
+        plain = isinstance(module, nnx.Conv) and module.feature_group_count == 1 and module.mask is None
+        if plain and module.conv_general_dilated is convolve_in_use:
             strides, dilation = (np.broadcast_to(n, 2).tolist() for n in (module.strides, module.kernel_dilation))
             # Of a kernel that two convolutions share, only one is filtered: the state has it under one name.
             dtype = module.dtype or module.param_dtype
@@ -214,15 +198,3 @@ def _suits_eigen(x: Array, kernel: Array, strides: Pair, padding: Sequence[Pair]
 
 def _pixels(x: Array, strides: Pair) -> int:
     return x.shape[0] * prod(-(-side // stride) for side, stride in zip(x.shape[1:3], strides, strict=True))
-
-
-def _windows(x: Array, kernel: Pair, strides: Pair, padding: Sequence[Pair], dilation: Pair) -> list[Array]:
-    """What each tap of a kernel meets: maps of the output's size, taps row by row."""
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    starts = [[dilation[axis] * tap for tap in range(kernel[axis])] for axis in (0, 1)]
-    last = [x.shape[axis + 1] - starts[axis][-1] for axis in (0, 1)]
-    return [
-        x[:, row : row + last[0] : strides[0], column : column + last[1] : strides[1]]
-        for row in starts[0]
-        for column in starts[1]
-    ]

@@ -1,0 +1,62 @@
+"""Convolutions in groups of channels, for processors: depthwise ones as sums of maps, others group by group.
+
+No network of the paper has any, but those that people bring often do. XLA's own on a CPU leave its libraries unused.
+Measured on two cores (jax 0.10, four images), value and both gradients together: 32 groups of 128 channels on 40×40
+maps take 46 ms in place of 3,500, 4 of 64 on 80×80 in place of 1,119 ms 62; 96 channels one by one on 80×80 maps
+48 ms in place of 126, their value alone 2.8 in place of 64.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from afiu_jax.taps import windows_of
+
+Pair = Sequence[int]
+
+_TAPS = 7 * 7
+"""Of a kernel whose taps are written out one by one; of more, the program would be long."""
+
+
+def convolve(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw c2 f"],
+    strides: Pair,
+    padding: Sequence[Pair],
+    *,
+    rhs_dilation: Pair,
+    feature_group_count: int,
+    compute: Callable,
+    **options: object,
+) -> Float[Array, "b h2 w2 f"]:
+    """``jax.lax.conv_general_dilated`` of maps with channels last, in groups.
+
+    Args:
+        x: maps.
+        kernel: height, width, input channels of a group, output channels.
+        strides: of either axis, in pixels.
+        padding: rows above and below, columns left and right.
+        rhs_dilation: distance between taps on either axis, in pixels.
+        feature_group_count: how many groups the channels make.
+        compute: what convolves one group, with the arguments of ``conv_general_dilated``.
+        options: what else that takes.
+
+    Returns:
+        Maps of the output's size, of the type of ``x``.
+    """
+    *taps, channels, features = kernel.shape
+    # In a narrower type each sum would be rounded, where a convolution's is not.
+    if channels == 1 and prod(taps) <= _TAPS and jnp.finfo(x.dtype).bits >= 32:
+        x = jnp.repeat(x, features // feature_group_count, -1)
+        windows = windows_of(x, taps, strides, padding, rhs_dilation)
+        return sum(window * tap for window, tap in zip(windows, kernel.reshape(-1, features), strict=True))
+    if channels == 1:
+        options |= {"rhs_dilation": rhs_dilation, "feature_group_count": feature_group_count}
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    groups = [jnp.moveaxis(a.reshape(*a.shape[:-1], feature_group_count, -1), -2, 0) for a in (x, kernel)]
+    one = lambda group: compute(*group, strides, padding, rhs_dilation=rhs_dilation, **options)  # noqa: E731
+    found = jax.lax.map(one, groups)
+    return jnp.moveaxis(found, 0, -2).reshape(*found.shape[1:-1], features)
