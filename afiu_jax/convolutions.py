@@ -4,6 +4,7 @@ import jax
 from flax import nnx
 
 from afiu_jax import cudnn, products
+from afiu_jax.mixed_precision import is_replaceable
 
 IN_TRAINING = {"cpu": products.convolve, "gpu": cudnn.convolve}
 """By platform; on others it is ``jax.lax.conv_general_dilated``, as in exported programs.
@@ -18,7 +19,8 @@ IN_USE = {"cpu": products.convolve_in_use, "gpu": cudnn.convolve}
 def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool) -> None:
     """Has the network's convolutions computed as suits a platform, in place.
 
-    Those of spread-out maps stay with XLA, grouped ones on all platforms but CPUs.
+    Those of spread-out maps stay with XLA, grouped ones on all platforms but CPUs, and those that were given a function
+    of their own with this.
 
     Args:
         model: the network, abstract or not.
@@ -30,5 +32,5 @@ def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool)
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Conv) and len(module.kernel_size) == 2:
             spread = module.input_dilation not in (None, 1, (1, 1))
-            if not spread and (module.feature_group_count == 1 or platform == "cpu"):
+            if is_replaceable(module) and not spread and (module.feature_group_count == 1 or platform == "cpu"):
                 module.conv_general_dilated = convolve

@@ -18,7 +18,6 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32
 
 from afiu_jax.initializers import Constant, Normal, Streams, Uniform, declare
-from afiu_jax.mixed_precision import Conv
 from afiu_jax.sparse import Sparse, combine
 
 ConvFactory = Callable[..., nnx.Conv]
@@ -39,7 +38,7 @@ def conv(
     bias_value: float | None = None,
     dtype: str = "float32",
     rngs: Streams,
-) -> Conv:
+) -> nnx.Conv:
     """Convolution padded by ``dilation * (side of the kernel - 1) / 2`` on both ends of either axis.
 
     Args:
@@ -62,7 +61,7 @@ def conv(
     he = {"he_fan_in": Normal((2 / fan_in) ** 0.5), "he_fan_out": Normal((2 / fan_out) ** 0.5)}
     kernel_init = Normal(init) if isinstance(init, float) else {"torch": bound, **he}[init]
     bias_init = bound if bias_value is None else Constant(bias_value)
-    layer = Conv(
+    layer = nnx.Conv(
         in_features,
         out_features,
         (height, width),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from jax.ad_checkpoint import checkpoint_name
@@ -22,29 +22,28 @@ from afiu_jax import cudnn
 from afiu_jax.products import PRODUCT, is_repeatable
 
 
-class Conv(nnx.Conv):
-    """``nnx.Conv``, which may have the gradient of its bias summed in float32, see ``set_late_casts``."""
-
-    def __call__(self, x: Float[Array | np.ndarray, "b h w c"]) -> Float[Array, "b h2 w2 f"]:
-        """The convolved maps, in the compute type."""
-        y = super().__call__(x)
-        return y if self.bias is None or self.use_bias else _add_bias(y, self.bias[...])
-
-
 def set_late_casts(model: nnx.Module, on: bool) -> None:
     """Has those of the network's convolutions that compute in a narrower type than float32 cast late, in place.
 
     Off, they cast by Flax's rules; what computes them is left as it is. On, it replaces what ``set_convolutions`` set,
-    on every platform and in grouped ones, too.
+    on every platform and in grouped ones, too. Convolutions that were given functions of their own keep these.
     """
     for _, module in nnx.iter_modules(model):
         # Without a type of its own, Flax's default, a convolution computes in the wider one of its maps and weights.
-        if isinstance(module, nnx.Conv) and module.dtype not in (None, module.param_dtype):
+        if not isinstance(module, nnx.Conv) or module.dtype is None:
+            continue
+        casts_as_usual = module.promote_dtype in (promote_dtype, _all_but_the_kernel) and is_replaceable(module)
+        if jnp.dtype(module.dtype) != jnp.dtype(module.param_dtype) and casts_as_usual:
             module.promote_dtype = _all_but_the_kernel if on else promote_dtype
-            if isinstance(module, Conv):
-                module.use_bias = not on and module.bias is not None  # else Flax adds none
             if on:
                 module.conv_general_dilated = convolve
+
+
+def is_replaceable(module: nnx.Conv) -> bool:
+    """Whether a convolution is computed by JAX's function or one of this package, not by one that it was given."""
+    function = module.conv_general_dilated
+    home = getattr(function, "func", function).__module__  # also of ``functools.partial``, and of a module's class
+    return function is jax.lax.conv_general_dilated or home.startswith(f"{__package__}.")
 
 
 def convolve(
@@ -75,7 +74,20 @@ def convolve(
 
 def _all_but_the_kernel(arrays, *, dtype, **_: object):
     x, kernel, bias = arrays
-    return x.astype(dtype), kernel, None if bias is None else bias.astype(dtype)
+    return x.astype(dtype), kernel, None if bias is None else _Bias(bias)
+
+
+class _Bias:
+    """A bias as Flax treats it, which brings it to the maps' number of axes and adds it to them."""
+
+    def __init__(self, values: Array):
+        self.values, self.shape, self.ndim = values, values.shape, values.ndim
+
+    def reshape(self, _: tuple[int, ...]) -> "_Bias":
+        return self
+
+    def __radd__(self, y: Array) -> Array:
+        return _add_bias(y, self.values)
 
 
 @jax.custom_vjp

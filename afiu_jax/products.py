@@ -137,7 +137,7 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
         if plain and module.conv_general_dilated is convolve_in_use:
             strides, dilation = (np.broadcast_to(n, 2).tolist() for n in (module.strides, module.kernel_dilation))
             # Of a kernel that two convolutions share, only one is filtered: the state has it under one name.
-            dtype = module.dtype or module.param_dtype
+            dtype = jnp.dtype(module.dtype or module.param_dtype)
             if path in kernels and _is_wide(module.kernel_shape, strides, dilation, dtype):
                 wide[path] = module
     filtered = jax.jit(lambda kernels: [filter_kernel(kernel) for kernel in kernels])([kernels[path] for path in wide])

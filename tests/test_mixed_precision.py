@@ -53,14 +53,14 @@ def test_late_casts_change_neither_values_nor_gradients(name):
 
 def test_the_gradient_of_a_bias_is_summed_in_float32():
     """Over the 8×160×160 pixels of AFIU's head, of errors that a bfloat16 sum would stop adding up."""
-    model = Two(kernel_size=3)
+    layer = nnx.Conv(8, 4, (3, 3), dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     x = jnp.asarray(np.random.default_rng(0).standard_normal((8, 160, 160, 8), np.float32))
-    loss = lambda narrow, x: narrow(x).astype(jnp.float32).mean()  # noqa: E731
-    set_late_casts(model, True)
-    found = nnx.grad(loss)(model.narrow, x)
+    loss = lambda layer, x: layer(x).astype(jnp.float32).mean()  # noqa: E731
+    set_late_casts(layer, True)
+    found = nnx.grad(loss)(layer, x)
     np.testing.assert_allclose(found.bias[...], np.full(4, 1 / 4, np.float32), rtol=2**-7)
-    set_late_casts(model, False)
-    assert abs(float(nnx.grad(loss)(model.narrow, x).bias[0]) - 1 / 4) > 0.1  # what it is about
+    set_late_casts(layer, False)
+    assert abs(float(nnx.grad(loss)(layer, x).bias[0]) - 1 / 4) > 0.1  # what it is about
 
 
 def test_training_casts_late_and_use_does_not():
@@ -81,3 +81,30 @@ def test_a_convolution_without_a_type_of_its_own_keeps_flaxs_types(param_type, x
     assert layer.conv_general_dilated is products.convolve
     assert found.dtype == expected.dtype == jnp.promote_types(param_type, x_type)
     np.testing.assert_allclose(*(y.astype(jnp.float32) for y in (found, expected)), atol=2**-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.float32, jnp.dtype("float32")], ids=repr)
+def test_a_type_may_be_given_by_its_name(dtype):
+    layer = nnx.Conv(128, 128, (3, 3), dtype=dtype, rngs=nnx.Rngs(0))
+    graph_of(layer, training=True, platform="cpu")
+    assert layer.conv_general_dilated is products.convolve
+    graph_of(layer, training=False, platform="cpu")
+    assert len(jax.tree.leaves(products.filter_kernels(layer, nnx.state(layer, nnx.Param)))) == 1
+
+
+def test_functions_that_a_convolution_was_given_stay():
+    def doubled(x, kernel, *where, **options):
+        return 2 * jax.lax.conv_general_dilated(x, kernel, *where, **options)
+
+    def rounded(arrays, *, dtype):
+        return [None if a is None else jnp.round(a).astype(dtype) for a in arrays]
+
+    for dtype in (jnp.float32, jnp.bfloat16):
+        given = nnx.Conv(8, 4, (3, 3), dtype=dtype, conv_general_dilated=doubled, rngs=nnx.Rngs(0))
+        other = nnx.Conv(8, 4, (3, 3), dtype=dtype, promote_dtype=rounded, rngs=nnx.Rngs(0))
+        usual = given.promote_dtype
+        for training in (True, False):
+            graph_of(given, training=training)
+            graph_of(other, training=training)
+            assert (given.conv_general_dilated, given.promote_dtype) == (doubled, usual)
+            assert other.promote_dtype is rounded
