@@ -45,11 +45,11 @@ class ChannelDropout(nnx.Module):
         self.rate = float(rate)
         self.deterministic = False
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """The map, without some channels of each image in training."""
+    def __call__(self, x: Float[Array, "b ... c"]) -> Float[Array, "b ... c"]:
+        """The map, or tokens, without some channels of each image in training."""
         if self.deterministic or self.rate == 0:
             return x
         keys = _keys.get()
         key = jax.random.key(0) if keys is None else next(keys)
-        kept = jax.random.bernoulli(key, 1 - self.rate, (x.shape[0], 1, 1, x.shape[-1]))
+        kept = jax.random.bernoulli(key, 1 - self.rate, (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]))
         return jnp.where(kept, x / (1 - self.rate), 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32
@@ -69,7 +70,7 @@ class Exportable:
 
     def maps(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b h w 1"]:
         """Maps in 0…1 of normalised images."""
-        logits = resize(self.model(images).logits, images.shape[1:3])
+        logits = resize(self.model(images).logits.astype(jnp.float32), images.shape[1:3])
         return jax.nn.sigmoid(-logits if self.inverted else logits)
 
 

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -154,12 +154,29 @@ def plan(build: Callable[[Streams], nnx.Module]) -> Plan:
         graph, state = nnx.split(nnx.eval_shape(lambda: construct(NoKeys)))
     except Exception:  # a layer of Flax's own, which wants a key; if it is anything else, it comes up again
         graph, state = nnx.split(nnx.eval_shape(lambda: construct(lambda: nnx.Rngs(0))))
+    state = strongly_typed(state)
     if arrays := _arrays(graph, state):
         raise UserError(
             f"the network's {arrays[0]} is an array: make it in __call__, or make it an nnx.BatchStat, if it is to "
             "stay as it is, or an nnx.Param"
         )
     return Plan(graph, state, tuple(order), all(untouched))
+
+
+def strongly_typed(state: nnx.State) -> nnx.State:
+    """The same arrays, or their shapes, of types that a step keeps.
+
+    What code writes without a type, such as ``jnp.full((8,), 0.5)``, takes that of whatever it meets; after one step it
+    has its own, and the step would be compiled again.
+    """
+
+    def strong(leaf: Any) -> Any:
+        if not getattr(leaf, "weak_type", False):
+            return leaf
+        shape_only = isinstance(leaf, jax.ShapeDtypeStruct)
+        return leaf.update(weak_type=False) if shape_only else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(strong, state)
 
 
 def _arrays(graph: nnx.GraphDef, state: nnx.State) -> list[str]:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -121,7 +122,8 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
     """Filters the wide kernels of a network in use once, which ``convolve`` does whenever it meets a large map.
 
     Half a second, and 1 GB from then on, for AFIU, whose map takes a tenth less. Where no kernel is wide enough, as in
-    U²-Netp, nothing is done; nor where convolutions are left to XLA, see ``set_convolutions``.
+    U²-Netp, nothing is done; nor where convolutions are left to XLA, see ``set_convolutions``, or a kernel is changed
+    in every call: by a mask, a class made of ``nnx.Conv``, a ``promote_dtype`` of one's own or Flax's weight norms.
 
     Args:
         model: the network, abstract or not, which is set to expect them, in place.
@@ -131,19 +133,28 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
         The filtered kernels: part of the network's state from now on, beside the weights.
     """
     kernels = {path[:-1]: variable[...] for path, variable in nnx.to_flat_state(params) if path[-1] == "kernel"}
+    modules = list(nnx.iter_modules(model))
+    rewritten = [path for path, module in modules if isinstance(module, nnx.SpectralNorm | nnx.WeightNorm)]
     wide = {}
-    for path, module in nnx.iter_modules(model):
-        plain = isinstance(module, nnx.Conv) and module.feature_group_count == 1 and module.mask is None
-        if plain and module.conv_general_dilated is convolve_in_use:
-            strides, dilation = (np.broadcast_to(n, 2).tolist() for n in (module.strides, module.kernel_dilation))
-            # Of a kernel that two convolutions share, only one is filtered: the state has it under one name.
-            dtype = jnp.dtype(module.dtype or module.param_dtype)
-            if path in kernels and _is_wide(module.kernel_shape, strides, dilation, dtype):
-                wide[path] = module
+    for path, module in modules:
+        # Of a kernel that two convolutions share, only one is filtered: the state has it under one name.
+        if path not in kernels or not _uses_its_kernel(module) or any(path[: len(r)] == r for r in rewritten):
+            continue
+        strides, dilation = (np.broadcast_to(n, 2).tolist() for n in (module.strides, module.kernel_dilation))
+        dtype = jnp.dtype(module.dtype or module.param_dtype)
+        if kernels[path].ndim == 4 and _is_wide(module.kernel_shape, strides, dilation, dtype):
+            wide[path] = module
     filtered = jax.jit(lambda kernels: [filter_kernel(kernel) for kernel in kernels])([kernels[path] for path in wide])
     for module, kernel in zip(wide.values(), filtered, strict=True):
         module.conv_general_dilated = nnx.data(FilteredConvolution(kernel))
     return nnx.state(model, FilteredKernel)
+
+
+def _uses_its_kernel(module: nnx.Module) -> bool:
+    """Whether a module is a plain convolution that ``convolve_in_use`` computes, with its kernel as it lies there."""
+    # A class made of it may change the kernel when it is called, as may types' conversion where it is one's own.
+    as_it_lies = type(module) is nnx.Conv and module.mask is None and module.promote_dtype is promote_dtype
+    return as_it_lies and module.feature_group_count == 1 and module.conv_general_dilated is convolve_in_use
 
 
 def is_repeatable(kernel: Sequence[int]) -> bool:

@@ -147,7 +147,7 @@ class Written(nnx.Module):
 def test_what_a_constructor_writes_into_layers_stays(monkeypatch, place, found):
     monkeypatch.setitem(NETWORKS, "written", Written)
     network = create_model("written", place=place)
-    assert _plan("written", place=place).declared == (place == "nothing")
+    assert _plan(NETWORKS["written"], "written", place=place).declared == (place == "nothing")
     assert found(network)
     assert (network.conv.kernel[...] != 0).any()
 
@@ -223,7 +223,7 @@ def test_parts_and_maps_that_no_run_can_use_are_refused_before_it(shared, option
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_of_the_package_is_filled_at_once(name):
-    assert _plan(name).declared
+    assert _plan(NETWORKS[name], name).declared
 
 
 def test_what_training_does_not_know_is_refused_in_one_line(foreign, tmp_path, monkeypatch):

@@ -177,6 +177,38 @@ def test_a_filtered_kernel_takes_padding_as_a_word():
         np.testing.assert_allclose(layer(images), expected, atol=2e-5 * np.abs(expected).max())
 
 
+def standardised(kernel):
+    return kernel - kernel.mean((0, 1, 2))
+
+
+class WeightStandardised(nnx.Conv):
+    """A class that changes its kernel when it is called."""
+
+    def __call__(self, x):
+        raw = self.kernel[...]
+        self.kernel[...] = standardised(raw)
+        y = super().__call__(x)
+        self.kernel[...] = raw
+        return y
+
+
+CHANGED = {
+    "a class": lambda rngs: WeightStandardised(128, 128, (3, 3), rngs=rngs),
+    "types' conversion": lambda rngs: nnx.Conv(
+        128, 128, (3, 3), promote_dtype=lambda a, dtype: (a[0], standardised(a[1]), a[2]), rngs=rngs
+    ),
+    "a spectral norm": lambda rngs: nnx.SpectralNorm(nnx.Conv(128, 128, (3, 3), rngs=rngs), rngs=rngs),
+    "a stack": nnx.vmap(lambda rngs: nnx.Conv(128, 128, (3, 3), rngs=rngs), axis_size=2),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_kernel_that_a_call_changes_is_not_filtered(name):
+    layer = CHANGED[name](nnx.Rngs(0).split(2) if name == "a stack" else nnx.Rngs(0))
+    graph_of(layer, training=False, platform="cpu")
+    assert not jax.tree.leaves(filter_kernels(layer, nnx.state(layer, nnx.Param)))
+
+
 def test_a_masked_kernel_is_not_filtered():
     mask = jnp.asarray(np.tril(np.ones((128, 128), np.float32)))[None, None] * jnp.ones((3, 3, 1, 1))
     layer = nnx.Conv(128, 128, (3, 3), padding=[(1, 1), (1, 1)], mask=mask, dtype=jnp.float32, rngs=nnx.Rngs(0))

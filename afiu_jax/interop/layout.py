@@ -4,7 +4,8 @@
 ours                 PyTorch             layout
 ===================  ==================  =============================================
 ``kernel``           ``weight``          h, w, in, out <-> out, in, h, w; a transposed
-                                         convolution's is h, w, out, in <-> in, out, h, w
+                                         convolution's is h, w, out, in <-> in, out, h, w;
+                                         a linear layer's in, out <-> out, in
 ``scale``, ``bias``  ``weight, bias``    as it is
 ``slope`` (PReLU)    ``weight``          as it is
 ``mean``, ``var``    ``running_mean``,   as it is; ``num_batches_tracked`` beside them is
@@ -25,6 +26,7 @@ from afiu_jax.interop.names import names_of
 
 COUNTER = "num_batches_tracked"
 _LEAF = {"kernel": "weight", "scale": "weight", "slope": "weight", "mean": "running_mean", "var": "running_var"}
+_KERNEL_AXES = {4: (3, 2, 0, 1), 2: (1, 0)}
 _SHOWN = 3  # keys that an error names
 
 
@@ -46,25 +48,31 @@ class Entry:
     def shape(self) -> tuple[int, ...]:
         """Shape in PyTorch's layout."""
         shape = self.variable.shape
-        return tuple(shape[axis] for axis in (3, 2, 0, 1)) if self._is_kernel else tuple(shape)
+        return tuple(shape[axis] for axis in self._axes)
 
     def read(self) -> np.ndarray:
-        """The array in PyTorch's layout, float32."""
-        value = np.asarray(self.variable[...], np.float32)
-        return np.ascontiguousarray(value.transpose(3, 2, 0, 1)) if self._is_kernel else value
+        """The array in PyTorch's layout, float32; whole numbers and truth values as they are."""
+        return np.ascontiguousarray(np.asarray(self.variable[...], self._dtype).transpose(self._axes))
 
     def write(self, value: np.ndarray) -> None:
         """Fills the variable from an array in PyTorch's layout."""
         self.variable[...] = jnp.asarray(self.convert(value))
 
     def convert(self, value: np.ndarray) -> np.ndarray:
-        """An array in PyTorch's layout as the variable has it, float32."""
-        value = np.asarray(value, np.float32)
-        return value.transpose(2, 3, 1, 0) if self._is_kernel else value
+        """The reverse of ``read``."""
+        return np.asarray(value, self._dtype).transpose(np.argsort(self._axes))
 
     @property
-    def _is_kernel(self) -> bool:
-        return self.path.rpartition(".")[2] == "kernel"
+    def _axes(self) -> tuple[int, ...]:
+        """Ours in PyTorch's order."""
+        count = len(self.variable.shape)
+        is_kernel = self.path.rpartition(".")[2] == "kernel"
+        return _KERNEL_AXES.get(count, tuple(range(count))) if is_kernel else tuple(range(count))
+
+    @property
+    def _dtype(self) -> np.dtype:
+        dtype = self.variable.dtype
+        return np.dtype(np.float32 if jnp.issubdtype(dtype, jnp.floating) else dtype)
 
 
 def entries(model: nnx.Module, name: str) -> Iterator[Entry]:

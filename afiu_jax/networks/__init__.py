@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from afiu_jax.errors import UserError
-from afiu_jax.initializers import Keys, Plan, materialise, plan
+from afiu_jax.initializers import Keys, Plan, materialise, plan, strongly_typed
 from afiu_jax.networks.afiu import AFIU
 from afiu_jax.networks.basnet import BASNet
 from afiu_jax.networks.cpd import CPDVGG16, CPDRes50
@@ -49,9 +49,11 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.M
     """
     _require_options(name, options)
     options = _without_lists(options)
-    planned = _plan(name, **options)
+    planned = _plan(NETWORKS[name], name, **options)
     if not planned.declared:
-        return NETWORKS[name](**options, rngs=rngs or nnx.Rngs(0))
+        model = NETWORKS[name](**options, rngs=rngs or nnx.Rngs(0))
+        nnx.update(model, strongly_typed(nnx.state(model)))
+        return model
     key = rngs.params() if rngs is not None else jax.random.key(0)
     if isinstance(key, jax.core.Tracer):  # layer by layer, with JAX
         return NETWORKS[name](**options, rngs=Keys(key))
@@ -60,14 +62,14 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **options) -> nnx.M
 
 def abstract_model(name: str, **options) -> nnx.Module:
     """A network of shapes and dtypes without arrays; arguments and errors as of ``create_model``."""
-    planned = _plan(name, **_without_lists(options))
+    planned = _plan(NETWORKS.get(name), name, **_without_lists(options))
     return nnx.merge(planned.graph, planned.state)
 
 
 @cache  # a program asks for it more than once, and it takes half a second
-def _plan(name: str, **options) -> Plan:
+def _plan(network: type[nnx.Module] | None, name: str, **options) -> Plan:
     _require_options(name, options)
-    return plan(lambda streams: NETWORKS[name](**options, rngs=streams))
+    return plan(lambda streams: network(**options, rngs=streams))
 
 
 def _require_options(name: str, options: dict[str, object]) -> None:

@@ -15,7 +15,7 @@ def parameter_table(model: nnx.Module, name: str) -> Table:
     table = Table("module", title=f"{name}: {total:,} trainable parameters")
     table.add_column("parameters", justify="right")
     table.add_column("share", justify="right")
-    for attribute, module in vars(model).items():
-        if isinstance(module, nnx.Module):
+    for attribute, part in vars(model).items():
+        if attribute in counts or isinstance(part, nnx.Module):
             table.add_row(attribute, f"{counts[attribute]:,}", f"{counts[attribute] / total:.1%}")
     return table

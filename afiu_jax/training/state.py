@@ -92,8 +92,8 @@ def train_mode(model: nnx.Module, frozen: Frozen, norm_groups: int = 1, *, loops
     for _, module in nnx.iter_modules(model):
         if isinstance(module, BatchNorm):
             module.groups, module.loops = norm_groups, loops
-    for name, module in vars(model).items():
-        if isinstance(module, nnx.Module) and frozen(name):
+    for path, module in nnx.iter_modules(model):  # those in lists, too
+        if path and frozen(str(path[0])):
             module.eval()
 
 

@@ -222,8 +222,9 @@ def make_predict_step(
         *state, images = state_and_images
 
         def maps_of(images: Images) -> Maps:
-            logits = nnx.merge(graph, *state)(images).logits
-            logits = resize(logits, images.shape[1:3])
+            # Copied, so that what a network writes when it is called, as Flax's transforms do, is of this trace.
+            logits = nnx.merge(graph, *state, copy=True)(images).logits
+            logits = resize(logits.astype(jnp.float32), images.shape[1:3])
             return jax.nn.sigmoid(-logits if inverted else logits)
 
         if not in_parts or len(images) <= _AT_ONCE:
