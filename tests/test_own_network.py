@@ -63,11 +63,17 @@ class Foreign(nnx.Module):
     def __init__(self, width: int = 4, drop: float = 0.0, norm: str = "layer", *, rngs: nnx.Rngs):
         self.stem = nnx.Conv(3, width, (3, 3), rngs=rngs)
         self.depthwise = nnx.Conv(width, width, (3, 3), feature_group_count=width, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, rngs=rngs) if norm == "layer" else nnx.BatchNorm(width, rngs=rngs)
+        self.norm = nnx.BatchNorm(width, rngs=rngs) if norm == "batch" else nnx.LayerNorm(width, rngs=rngs)
+        if norm == "narrow":
+            self.norm = nnx.LayerNorm(width, param_dtype=jnp.bfloat16, rngs=rngs)
+        if norm == "keys":
+            self.keys = rngs.fork()
+        if norm == "numbers":
+            self.rates = [float(rate) for rate in jnp.linspace(0, 1, 3)]
         self.gamma = nnx.Param(jnp.full((width,), 0.5))
         self.head = nnx.Linear(width, 1, bias_init=nnx.initializers.constant(-2.0), rngs=rngs)
         if drop:
-            self.dropout = nnx.Dropout(drop, rngs=rngs)
+            self.dropout = nnx.Dropout(drop, rngs=None if norm == "dropout without keys" else rngs)
 
     def __call__(self, images):
         x = self.norm(self.depthwise(self.stem(images)))
@@ -236,7 +242,11 @@ def test_what_training_does_not_know_is_refused_in_one_line(foreign, tmp_path, m
     assert "give train.milestones, epochs, for it" in refused(foreign(train__schedule="step"))
     assert "for train.schedule=step, or none" in refused(foreign(train__milestones=(3,)))
     assert "nnx.BatchNorm in norm: make it with afiu_jax.batch_norm.batch_norm" in refused(foreign({"norm": "batch"}))
-    assert "foreign has an Rng" in refused(foreign({"drop": 0.1}))
+    for norm in ("layer", "dropout without keys"):
+        assert "foreign has an nnx.Dropout in dropout: make it" in refused(foreign({"drop": 0.1, "norm": norm}))
+    assert "foreign has an Rng" in refused(foreign({"norm": "keys"}))
+    assert "the constructor of foreign looks at numbers of JAX" in refused(foreign({"norm": "numbers"}))
+    assert "biases and scales are bfloat16 and float32" in refused(foreign({"norm": "narrow"}))
     assert "what the encoder of foreign is stands nowhere" in refused(foreign(train__freeze="encoder"))
     monkeypatch.setitem(ENCODERS, "foreign", ("stem", "downs"))
     for change in ({"train__freeze": "encoder"}, {"train__layerwise_decay": 0.5}):

@@ -111,3 +111,22 @@ def test_a_run_with_statistics_trains_the_same_weights_and_resumes_exactly(pocke
     assert whole.scores != plain.scores
     losses = lambda w: [line["loss"] for line in read_metrics(w) if "loss" in line]  # noqa: E731
     assert losses(tmp_path / "whole") == losses(pocket_run)
+
+
+class Prepared(Two):
+    """Fixed arrays that are called as a normalisation's statistics are."""
+
+    def __init__(self, frozen: bool = False):
+        super().__init__(frozen)
+        self.images = nnx.data({"mean": nnx.BatchStat(jnp.ones(3)), "std": nnx.BatchStat(jnp.full(3, 2.0))})
+
+    def __call__(self, x):
+        return super().__call__((x - self.images["mean"]) / self.images["std"])
+
+
+def test_fixed_arrays_called_mean_stay_as_they_are():
+    state = create_state(Prepared(), optax.sgd(0.1))
+    found = flatten(Statistics(nnx.eval_shape(Prepared))(state, batches()).batch_stats)
+    first = np.concatenate([Two().a((x - 1) / 2) for x in batches()]).astype(np.float64)
+    np.testing.assert_allclose(found["norm_a.mean"], first.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_array_equal(found["images.mean"], np.ones(3))

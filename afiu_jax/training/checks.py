@@ -30,6 +30,11 @@ def require_network(name: str, options: dict) -> nnx.Module:
     """
     try:
         model = abstract_model(name, **options)
+    except _NEEDS_NUMBERS as error:
+        raise UserError(
+            f"the constructor of {name} looks at numbers of JAX, of which a network that is planned has only the "
+            f"shapes: compute with NumPy what it decides by ({str(error).splitlines()[0]})"
+        ) from error
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"model.options do not make a network: {' '.join(str(error).split())}") from error
     # Their names take a quarter of a second to find, so only a network that has such a part is walked through.
@@ -39,17 +44,22 @@ def require_network(name: str, options: dict) -> nnx.Module:
     return model
 
 
+_NEEDS_NUMBERS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+
+
 def _is_unknown(kind: type) -> bool:
     """Whether training does not know what to do with modules or variables of that type."""
     if issubclass(kind, nnx.Variable):
         return not issubclass(kind, nnx.Param | nnx.BatchStat)
-    return issubclass(kind, nnx.BatchNorm) and not issubclass(kind, BatchNorm)
+    return issubclass(kind, nnx.Dropout) or (issubclass(kind, nnx.BatchNorm) and not issubclass(kind, BatchNorm))
 
 
 def _refuse_unknown_parts(name: str, model: nnx.Module) -> None:
     for path, module in nnx.iter_modules(model):
-        if _is_unknown(type(module)):
-            where = ".".join(map(str, path))
+        where = ".".join(map(str, path))
+        if isinstance(module, nnx.Dropout) and module.rate > 0:
+            raise UserError(f"{name} has an nnx.Dropout in {where}: make it an afiu_jax.dropout.ChannelDropout")
+        if isinstance(module, nnx.BatchNorm) and not isinstance(module, BatchNorm):
             raise UserError(f"{name} has an nnx.BatchNorm in {where}: make it with afiu_jax.batch_norm.batch_norm")
     for path, variable in nnx.to_flat_state(nnx.state(model)):
         if _is_unknown(type(variable)):

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
+from afiu_jax.errors import UserError
+
 VECTORS = "vectors"
 """Name of the arrays of one axis, end to end."""
 
@@ -16,14 +18,19 @@ def pack(tree: PyTree[Array]) -> dict[str, Array]:
     """Arrays by dotted path, those of one axis as one.
 
     Args:
-        tree: arrays; all those of one axis have one dtype.
+        tree: arrays, those of one axis of one dtype.
 
     Returns:
         Kernels and scalars as they are and, if the tree has any arrays of one axis, ``VECTORS``: these end to end in
         the tree's order, ``[sum of their lengths]``.
+
+    Raises:
+        UserError: several dtypes.
     """
     named = _named(tree)
     vectors = [leaf for leaf in named.values() if leaf.ndim == 1]
+    if len(types := sorted({str(leaf.dtype) for leaf in vectors})) > 1:
+        raise UserError(f"the network's biases and scales are {' and '.join(types)}: give all its weights one type")
     rest = {name: leaf for name, leaf in named.items() if leaf.ndim != 1}
     return {**rest, VECTORS: jax.lax.concatenate(vectors, 0)} if vectors else rest
 

@@ -34,9 +34,11 @@ class Statistics:
 
     def __init__(self, model: nnx.Module, frozen: Frozen = nothing_frozen, deterministic: bool = False):
         train_mode(model, frozen)
-        for _, module in nnx.iter_modules(model):
+        self._norms = []
+        for path, module in nnx.iter_modules(model):
             if isinstance(module, BatchNorm):
                 module.momentum = 0.0  # what a normalisation then keeps is the last batch's statistics
+                self._norms.append(".".join(map(str, path)))
         graph = nnx.graphdef(model)
 
         @partial(jax.jit, compiler_options=DETERMINISTIC if deterministic else None)
@@ -51,7 +53,7 @@ class Statistics:
 
     def __call__(self, state: TrainState, batches: Iterable[Float[Array, "b h w 3"]]) -> TrainState:
         """The state with the statistics of all of these batches; frozen normalisations keep theirs."""
-        union, _ = pool(map(_by_norm, map(partial(self._of_batch, state), batches, itertools.count())))
+        union, _ = pool(map(self._by_norm, map(partial(self._of_batch, state), batches, itertools.count())))
         flat = flatten(state.batch_stats)
         for norm, moments in union.items():
             for leaf, value in zip(("mean", "var"), moments, strict=True):
@@ -60,8 +62,6 @@ class Statistics:
                 flat[name] = jax.make_array_from_callback(value.shape, flat[name].sharding, value.__getitem__)
         return state.replace(batch_stats=unflatten(flat, state.batch_stats))
 
-
-def _by_norm(batch_stats: nnx.State) -> dict[str, Float[Array, "2 c"]]:
-    flat = flatten(batch_stats)
-    norms = [name.removesuffix(".mean") for name in flat if name.endswith(".mean")]
-    return {norm: jnp.stack([flat[f"{norm}.mean"], flat[f"{norm}.var"]]) for norm in norms}
+    def _by_norm(self, batch_stats: nnx.State) -> dict[str, Float[Array, "2 c"]]:
+        flat = flatten(batch_stats)
+        return {norm: jnp.stack([flat[f"{norm}.mean"], flat[f"{norm}.var"]]) for norm in self._norms}
