@@ -1,5 +1,6 @@
 """Batch normalisation with PyTorch's constants, over the whole batch or over groups of it, and its gradient."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
@@ -155,13 +156,15 @@ def fold(model: nnx.Module, values: Mapping[str, np.ndarray]) -> dict[str, np.nd
         values: all its arrays by dotted path.
 
     Returns:
-        The values, with other scales and biases.
+        The values, with other scales and biases. Those of normalisations that share some stay as they are.
     """
-    folded = dict(values)
-    for path, module in nnx.iter_modules(model):
-        if isinstance(module, BatchNorm):
+    folded, parts = dict(values), ("scale", "bias", "mean", "var")
+    norms = [(path, module) for path, module in nnx.iter_modules(model) if isinstance(module, BatchNorm)]
+    users = Counter(id(getattr(module, part)) for _, module in norms for part in parts)
+    for path, module in norms:
+        if all(users[id(getattr(module, part))] == 1 for part in parts):
             name = ".".join(map(str, path))
-            scale, bias, mean, var = (values[f"{name}.{part}"] for part in ("scale", "bias", "mean", "var"))
+            scale, bias, mean, var = (values[f"{name}.{part}"] for part in parts)
             folded[f"{name}.scale"] = scale / np.sqrt(var + np.float32(module.epsilon))
             folded[f"{name}.bias"] = bias - mean * folded[f"{name}.scale"]
             module.folded = True

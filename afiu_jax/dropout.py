@@ -30,7 +30,8 @@ def dropout_key(key: jax.Array) -> Iterator[None]:
 class ChannelDropout(nnx.Module):
     """Sets whole channels of a map to zero in training and enlarges the others to keep the mean; PyTorch's Dropout2d.
 
-    Outside of ``dropout_key`` every call in training drops the same channels.
+    Outside of ``dropout_key`` every call in training drops the same channels, and so does every layer of an
+    ``nnx.scan``, which is called once.
 
     Args:
         rate: probability of a channel to be dropped, at least 0 and less than 1.

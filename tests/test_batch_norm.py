@@ -76,6 +76,16 @@ def test_folded_statistics_normalise_as_the_running_ones_do():
     np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_normalisations_that_share_a_scale_are_not_folded():
+    layers = nnx.Sequential(*(batch_norm(3, rngs=RNGS) for _ in range(3)))
+    layers.layers[1].scale = layers.layers[0].scale
+    arrays = nnx.to_flat_state(nnx.state(layers))
+    values = {".".join(map(str, path)): np.full(3, 2, np.float32) for path, _ in arrays}
+    changed = {name for name, value in fold(layers, values).items() if (value != 2).any()}
+    assert changed == {"layers.2.scale", "layers.2.bias"}
+    assert [layer.folded for layer in layers.layers] == [False, False, True]
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="of a CPU's compiler")
 def test_sums_of_few_pixels_are_no_calls_of_the_library():
     def calls(pixels, loops):
