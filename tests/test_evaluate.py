@@ -237,7 +237,7 @@ def test_bokeh_is_scored_on_the_part_that_nothing_was_trained_on(source, expecte
     assert _part("bokeh", source, "val") == "val"
 
 
-def test_bokeh_is_as_strong_as_in_the_run_and_the_protocol_says_so(pocket_run):
+def test_bokeh_is_as_strong_as_in_the_run_and_the_protocol_says_so(pocket, pocket_run):
     """What is generated depends on more than its name and its part."""
     strong = {"name": "bokeh", "source": "scenes", "radius": [0.01, 0.04]}
     predictor = Predictor(pocket_run)
