@@ -18,7 +18,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from afiu_jax import cudnn
+from afiu_jax import cudnn, products
 from afiu_jax.products import PRODUCT, is_repeatable
 
 
@@ -42,8 +42,8 @@ def set_late_casts(model: nnx.Module, on: bool) -> None:
 def is_replaceable(module: nnx.Conv) -> bool:
     """Whether a convolution is computed by JAX's function or one of this package, not by one that it was given."""
     function = module.conv_general_dilated
-    home = getattr(function, "func", function).__module__  # also of ``functools.partial``, and of a module's class
-    return function is jax.lax.conv_general_dilated or home.startswith(f"{__package__}.")
+    ours = (products.convolve, products.convolve_in_use, cudnn.convolve, convolve, jax.lax.conv_general_dilated)
+    return function in ours or isinstance(function, products.FilteredConvolution)
 
 
 def convolve(
