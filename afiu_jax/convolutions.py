@@ -19,8 +19,8 @@ IN_USE = {"cpu": products.convolve_in_use, "gpu": cudnn.convolve}
 def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool) -> None:
     """Has the network's convolutions computed as suits a platform, in place.
 
-    Those of spread-out maps stay with XLA, grouped ones on all platforms but CPUs, and those that were given a function
-    of their own with this.
+    Those of spread-out maps or with a type for sums (``preferred_element_type``) stay with XLA, grouped ones on all
+    platforms but CPUs, and those that were given a function of their own with this.
 
     Args:
         model: the network, abstract or not.
@@ -31,6 +31,6 @@ def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool)
     convolve = (IN_TRAINING if training else IN_USE).get(platform, jax.lax.conv_general_dilated)
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.Conv) and len(module.kernel_size) == 2:
-            spread = module.input_dilation not in (None, 1, (1, 1))
-            if is_replaceable(module) and not spread and (module.feature_group_count == 1 or platform == "cpu"):
+            plain = module.input_dilation in (None, 1, (1, 1)) and module.preferred_element_type is None
+            if plain and is_replaceable(module) and (module.feature_group_count == 1 or platform == "cpu"):
                 module.conv_general_dilated = convolve

@@ -26,7 +26,7 @@ def convolve(
     padding: str | Sequence[Pair],
     *,
     lhs_dilation: Pair = (1, 1),
-    rhs_dilation: Pair,
+    rhs_dilation: Pair = (1, 1),
     **options: object,
 ) -> Float[Array, "b ... f"]:
     """``jax.lax.conv_general_dilated`` of maps with channels last, with gradients that XLA recognises.

@@ -70,7 +70,9 @@ class Exportable:
 
     def maps(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b h w 1"]:
         """Maps in 0…1 of normalised images."""
-        logits = resize(self.model(images).logits.astype(jnp.float32), images.shape[1:3])
+        # A copy, so that what a network writes when it is called is of the trace in which it is called.
+        model = nnx.merge(*nnx.split(self.model), copy=True)
+        logits = resize(model(images).logits.astype(jnp.float32), images.shape[1:3])
         return jax.nn.sigmoid(-logits if self.inverted else logits)
 
 

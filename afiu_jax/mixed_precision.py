@@ -32,9 +32,11 @@ def set_late_casts(model: nnx.Module, on: bool) -> None:
         # Without a type of its own, Flax's default, a convolution computes in the wider one of its maps and weights.
         if not isinstance(module, nnx.Conv) or module.dtype is None:
             continue
-        casts_as_usual = module.promote_dtype in (promote_dtype, _all_but_the_kernel) and is_replaceable(module)
+        casts_as_usual = module.promote_dtype in _CASTS and is_replaceable(module)
         if jnp.dtype(module.dtype) != jnp.dtype(module.param_dtype) and casts_as_usual:
-            module.promote_dtype = _all_but_the_kernel if on else promote_dtype
+            # A class of one's own may do other things with a bias than to add it.
+            is_flaxs = type(module).__call__ is nnx.Conv.__call__
+            module.promote_dtype = (_cast_the_map if is_flaxs else _cast_all_but_the_kernel) if on else promote_dtype
             if on:
                 module.conv_general_dilated = convolve
 
@@ -72,9 +74,17 @@ def convolve(
     return found if is_repeatable(kernel.shape) else checkpoint_name(found, PRODUCT)
 
 
-def _all_but_the_kernel(arrays, *, dtype, **_: object):
+def _cast_the_map(arrays, *, dtype, **_: object):
     x, kernel, bias = arrays
     return x.astype(dtype), kernel, None if bias is None else _Bias(bias)
+
+
+def _cast_all_but_the_kernel(arrays, *, dtype, **_: object):
+    x, kernel, bias = arrays
+    return x.astype(dtype), kernel, None if bias is None else bias.astype(dtype)
+
+
+_CASTS = (promote_dtype, _cast_the_map, _cast_all_but_the_kernel)
 
 
 class _Bias:

@@ -36,7 +36,7 @@ def convolve(
     strides: Pair,
     padding: str | Sequence[Pair],
     *,
-    rhs_dilation: Pair,
+    rhs_dilation: Pair = (1, 1),
     feature_group_count: int = 1,
     in_use: bool = False,
     **options: object,
@@ -82,7 +82,7 @@ def convolve(
         found = jnp.tensordot(jnp.concatenate(windows, -1), kernel.reshape(-1, features), 1)
     elif _suits_winograd(x, kernel, strides, rhs_dilation):
         found = convolve_3x3(x, kernel, padding)
-    elif features <= _HEAD and max(strides) == 1:
+    elif features <= _HEAD and max(strides) == 1 and jnp.finfo(x.dtype).bits >= 32:  # else each sum would be rounded
         parts = jnp.tensordot(x, jnp.moveaxis(kernel, 2, 0).reshape(channels, -1), 1)
         windows = windows_of(parts, (height, width), strides, padding, rhs_dilation)
         found = sum(window[..., n * features : (n + 1) * features] for n, window in enumerate(windows))
@@ -140,11 +140,13 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
         # Of a kernel that two convolutions share, only one is filtered: the state has it under one name.
         if path not in kernels or not _uses_its_kernel(module) or any(path[: len(r)] == r for r in rewritten):
             continue
-        strides, dilation = (np.broadcast_to(n, 2).tolist() for n in (module.strides, module.kernel_dilation))
+        strides, dilation = (np.broadcast_to(n or 1, 2).tolist() for n in (module.strides, module.kernel_dilation))
         dtype = jnp.dtype(module.dtype or module.param_dtype)
         if kernels[path].ndim == 4 and _is_wide(module.kernel_shape, strides, dilation, dtype):
             wide[path] = module
-    filtered = jax.jit(lambda kernels: [filter_kernel(kernel) for kernel in kernels])([kernels[path] for path in wide])
+    filtered = jax.jit(lambda kernels: [filter_kernel(kernel.astype(jnp.float32)) for kernel in kernels])(
+        [kernels[path] for path in wide]
+    )
     for module, kernel in zip(wide.values(), filtered, strict=True):
         module.conv_general_dilated = nnx.data(FilteredConvolution(kernel))
     return nnx.state(model, FilteredKernel)

@@ -10,10 +10,12 @@ from flax import nnx
 
 from afiu_jax import create_model
 from afiu_jax.dropout import ChannelDropout
+from afiu_jax.export import export
 from afiu_jax.inference import Predictor, load_network
 from afiu_jax.interop.layout import Entry
 from afiu_jax.losses import DEFAULT_LOSS
 from afiu_jax.networks import NETWORKS, Prediction
+from afiu_jax.networks.program import multiply_adds
 from afiu_jax.networks.sizes import LegalSizes
 from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.overview import parameter_table
@@ -71,6 +73,8 @@ def test_it_trains_validates_and_predicts(lifted, tmp_path, kind):
     images = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype(np.float32)
     maps = nnx.sigmoid(load_network(tmp_path)(jnp.asarray(images)).logits)[..., 0]
     np.testing.assert_allclose(Predictor(tmp_path, batch_size=4)._run(images), maps, atol=1e-5)
+    export(tmp_path, tmp_path / "network.stablehlo", to="stablehlo")
+    assert multiply_adds(create_model("lifted", kind=kind), 16) >= 16 * 16 * 3 * 3 * 3 * 4
 
 
 def test_arrays_of_no_type_get_one(lifted):
@@ -81,7 +85,7 @@ def test_arrays_of_no_type_get_one(lifted):
 
 def test_a_name_that_is_given_anew_makes_the_new_network(lifted, monkeypatch):
     lifted("remat")
-    assert create_model("lifted", kind="remat").stem.out_features == 4
+    assert create_model("lifted", kind="remat").stem.kernel_size == (3, 3)
 
     class Other(Lifted):
         def __init__(self, kind: str = "remat", *, rngs: nnx.Rngs):
@@ -90,6 +94,16 @@ def test_a_name_that_is_given_anew_makes_the_new_network(lifted, monkeypatch):
 
     monkeypatch.setitem(NETWORKS, "lifted", Other)
     assert create_model("lifted", kind="remat").stem.kernel_size == (1, 1)
+
+
+def test_an_option_may_be_called_network(lifted, monkeypatch):
+    class Named(Lifted):
+        def __init__(self, network: str = "a", *, rngs: nnx.Rngs):
+            super().__init__(rngs=rngs)
+            self.network = network
+
+    monkeypatch.setitem(NETWORKS, "lifted", Named)
+    assert create_model("lifted", network="b").network == "b"
 
 
 class Listed(nnx.Module):
@@ -122,7 +136,8 @@ def test_channels_are_dropped_of_tokens_and_maps(shape):
 
 
 def test_linear_layers_and_whole_numbers_have_pytorchs_layout_and_come_back():
-    for value, axes in ((np.arange(6.0, dtype=np.float32).reshape(2, 3), (1, 0)), (np.arange(3), (0,))):
+    weights = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    for value, axes in ((weights, (1, 0)), (np.arange(3), (0,)), (np.float32(2), ())):
         path = "layer.kernel" if value.ndim == 2 else "layer.order"
         entry = Entry("key", path, nnx.Variable(jnp.asarray(value)))
         published = entry.read()

@@ -108,3 +108,23 @@ def test_functions_that_a_convolution_was_given_stay():
             graph_of(other, training=training)
             assert (given.conv_general_dilated, given.promote_dtype) == (doubled, usual)
             assert other.promote_dtype is rounded
+
+
+class Reading(nnx.Conv):
+    """A class that treats its kernel and bias in its own way."""
+
+    def __call__(self, x):
+        x, kernel, bias = self.promote_dtype((x, self.kernel[...], self.bias[...]), dtype=self.dtype)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return self.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers) + bias[None, None, None]
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("dtype", [None, jnp.float32, jnp.bfloat16], ids=str)
+def test_a_class_that_calls_them_itself_gets_what_flax_gives(dtype, platform):
+    layer = Reading(8, 4, (3, 3), dtype=dtype, rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 9, 8, 8), np.float32))
+    expected, state = layer(x), nnx.state(layer)
+    for training in (True, False):
+        found = nnx.merge(graph_of(layer, training=training, platform=platform), state)(x)
+        np.testing.assert_allclose(found.astype(jnp.float32), expected.astype(jnp.float32), atol=2**-6)

@@ -125,8 +125,9 @@ def test_maps_alone_have_a_row_more():
         assert ("f32[1,97,96,64]" in program) == (not training)
 
 
-def test_maps_of_half_precision_keep_their_convolution():
-    x, weights, way = case(*AS_PRODUCT["many pixels and channels"])
+@pytest.mark.parametrize("name", ["many pixels and channels", "a head"])
+def test_maps_of_half_precision_keep_their_convolution(name):
+    x, weights, way = case(*AS_PRODUCT[name])
     program = str(jax.make_jaxpr(way(convolve))(x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16)))
     assert "conv_general_dilated" in program and "dot_general" not in program
 
@@ -209,6 +210,18 @@ def test_a_kernel_that_a_call_changes_is_not_filtered(name):
     assert not jax.tree.leaves(filter_kernels(layer, nnx.state(layer, nnx.Param)))
 
 
+@pytest.mark.parametrize(
+    "options", [{"strides": None}, {"kernel_dilation": None}, {"param_dtype": jnp.bfloat16}], ids=str
+)
+def test_what_flax_takes_of_a_filtered_kernel(options):
+    layer = nnx.Conv(128, 128, (3, 3), dtype=jnp.float32, rngs=nnx.Rngs(0), **options)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 24, 20, 128), np.float32))
+    expected = layer(x)
+    graph_of(layer, training=False, platform="cpu")
+    assert len(jax.tree.leaves(filter_kernels(layer, nnx.state(layer, nnx.Param)))) == 1
+    np.testing.assert_allclose(layer(x), expected, atol=2e-5 * np.abs(expected).max())
+
+
 def test_a_masked_kernel_is_not_filtered():
     mask = jnp.asarray(np.tril(np.ones((128, 128), np.float32)))[None, None] * jnp.ones((3, 3, 1, 1))
     layer = nnx.Conv(128, 128, (3, 3), padding=[(1, 1), (1, 1)], mask=mask, dtype=jnp.float32, rngs=nnx.Rngs(0))
@@ -250,8 +263,10 @@ def test_padding_as_a_word_is_that_of_flax(padding):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_convolutions_of_spread_out_maps_are_left_to_xla(dtype):
-    layer = nnx.Conv(8, 8, (1, 1), padding=[(0, 0), (0, 0)], input_dilation=2, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("options", [{"input_dilation": 2}, {"preferred_element_type": jnp.float32}], ids=str)
+def test_spread_out_maps_and_sums_of_a_type_are_left_to_xla(options, dtype):
+    padding = [(0, 0), (0, 0)]
+    layer = nnx.Conv(8, 8, (1, 1), padding=padding, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0), **options)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 6, 8), np.float32))
     expected, state = layer(x), nnx.state(layer)
     for training in (True, False):

@@ -130,3 +130,22 @@ def test_fixed_arrays_called_mean_stay_as_they_are():
     first = np.concatenate([Two().a((x - 1) / 2) for x in batches()]).astype(np.float64)
     np.testing.assert_allclose(found["norm_a.mean"], first.mean((0, 1, 2)), rtol=1e-4)
     np.testing.assert_array_equal(found["images.mean"], np.ones(3))
+
+
+class Sharing(Two):
+    """Two normalisations with the same running statistics, which the state has once."""
+
+    def __init__(self, frozen: bool = False):
+        super().__init__(frozen)
+        self.z, self.twin = conv(5, 4, 1, rngs=nnx.Rngs(1)), batch_norm(4, rngs=nnx.Rngs(0))
+        self.twin.mean, self.twin.var = self.norm_a.mean, self.norm_a.var
+
+    def __call__(self, x):
+        return self.twin(self.z(super().__call__(x)))
+
+
+def test_statistics_that_two_normalisations_share_are_estimated():
+    state = create_state(Sharing(), optax.sgd(0.1))
+    found = flatten(Statistics(nnx.eval_shape(Sharing))(state, batches()).batch_stats)
+    assert set(found) == {f"{norm}.{leaf}" for norm in ("norm_a", "norm_b") for leaf in ("mean", "var")}
+    assert all(np.isfinite(value).all() for value in found.values())

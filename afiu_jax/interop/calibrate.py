@@ -70,7 +70,7 @@ def _moments(
 
     @jax.jit
     def run(state: nnx.State, image: Float[Array, "h w 3"]) -> dict[str, Float[Array, "2 c"]]:
-        network = nnx.merge(graph, state)
+        network = nnx.merge(graph, state, copy=True)
         network(image[None])
         return {path: _at(network, path).moments[...] for path in norms}
 

@@ -52,7 +52,7 @@ class Entry:
 
     def read(self) -> np.ndarray:
         """The array in PyTorch's layout, float32; whole numbers and truth values as they are."""
-        return np.ascontiguousarray(np.asarray(self.variable[...], self._dtype).transpose(self._axes))
+        return np.asarray(np.asarray(self.variable[...], self._dtype).transpose(self._axes), order="C")
 
     def write(self, value: np.ndarray) -> None:
         """Fills the variable from an array in PyTorch's layout."""

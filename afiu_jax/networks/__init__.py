@@ -67,7 +67,7 @@ def abstract_model(name: str, **options) -> nnx.Module:
 
 
 @cache  # a program asks for it more than once, and it takes half a second
-def _plan(network: type[nnx.Module] | None, name: str, **options) -> Plan:
+def _plan(network: type[nnx.Module] | None, name: str, /, **options) -> Plan:
     _require_options(name, options)
     return plan(lambda streams: network(**options, rngs=streams))
 

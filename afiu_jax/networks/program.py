@@ -23,7 +23,7 @@ def evaluation_program(model: nnx.Module, side: int) -> tuple[Jaxpr, nnx.State]:
     model.eval()
     graph = nnx.graphdef(model)
     image = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
-    closed = jax.make_jaxpr(lambda state, image: nnx.merge(graph, state)(image))(state, image)
+    closed = jax.make_jaxpr(lambda state, image: nnx.merge(graph, state, copy=True)(image))(state, image)
     return closed.jaxpr, state
 
 

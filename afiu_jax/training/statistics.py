@@ -64,4 +64,5 @@ class Statistics:
 
     def _by_norm(self, batch_stats: nnx.State) -> dict[str, Float[Array, "2 c"]]:
         flat = flatten(batch_stats)
-        return {norm: jnp.stack([flat[f"{norm}.mean"], flat[f"{norm}.var"]]) for norm in self._norms}
+        own = [norm for norm in self._norms if f"{norm}.mean" in flat and f"{norm}.var" in flat]  # not another's
+        return {norm: jnp.stack([flat[f"{norm}.mean"], flat[f"{norm}.var"]]) for norm in own}
