@@ -31,7 +31,7 @@ class ChannelDropout(nnx.Module):
     """Sets whole channels of a map to zero in training and enlarges the others to keep the mean; PyTorch's Dropout2d.
 
     Outside of ``dropout_key`` every call in training drops the same channels, and so does every layer of an
-    ``nnx.scan``, which is called once.
+    ``nnx.scan``, whose function is called once for all.
 
     Args:
         rate: probability of a channel to be dropped, at least 0 and less than 1.

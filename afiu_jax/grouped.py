@@ -48,15 +48,15 @@ def convolve(
         Maps of the output's size, of the type of ``x``.
     """
     *taps, channels, features = kernel.shape
+    options |= {"rhs_dilation": rhs_dilation}
+    if channels > 1:
+        groups = [jnp.moveaxis(a.reshape(*a.shape[:-1], feature_group_count, -1), -2, 0) for a in (x, kernel)]
+        found = jax.lax.map(lambda group: compute(*group, strides, padding, **options), groups)
+        return jnp.moveaxis(found, 0, -2).reshape(*found.shape[1:-1], features)
     # In a narrower type each sum would be rounded, where a convolution's is not.
-    if channels == 1 and prod(taps) <= _TAPS and jnp.finfo(x.dtype).bits >= 32:
-        x = jnp.repeat(x, features // feature_group_count, -1)
-        windows = windows_of(x, taps, strides, padding, rhs_dilation)
-        return sum(window * tap for window, tap in zip(windows, kernel.reshape(-1, features), strict=True))
-    if channels == 1:
-        options |= {"rhs_dilation": rhs_dilation, "feature_group_count": feature_group_count}
+    if prod(taps) > _TAPS or jnp.finfo(x.dtype).bits < 32:
+        options |= {"feature_group_count": feature_group_count}
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
-    groups = [jnp.moveaxis(a.reshape(*a.shape[:-1], feature_group_count, -1), -2, 0) for a in (x, kernel)]
-    one = lambda group: compute(*group, strides, padding, rhs_dilation=rhs_dilation, **options)  # noqa: E731
-    found = jax.lax.map(one, groups)
-    return jnp.moveaxis(found, 0, -2).reshape(*found.shape[1:-1], features)
+    x = jnp.repeat(x, features // feature_group_count, -1)
+    windows = windows_of(x, taps, strides, padding, rhs_dilation)
+    return sum(window * tap for window, tap in zip(windows, kernel.reshape(-1, features), strict=True))

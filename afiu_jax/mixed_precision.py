@@ -26,7 +26,8 @@ def set_late_casts(model: nnx.Module, on: bool) -> None:
     """Has those of the network's convolutions that compute in a narrower type than float32 cast late, in place.
 
     Off, they cast by Flax's rules; what computes them is left as it is. On, it replaces what ``set_convolutions`` set,
-    on every platform and in grouped ones, too. Convolutions that were given functions of their own keep these.
+    on every platform and in grouped ones, too. Convolutions that were given functions of their own keep these,
+    and classes made of ``nnx.Conv`` with a call of their own get their bias cast as by Flax.
     """
     for _, module in nnx.iter_modules(model):
         # Without a type of its own, Flax's default, a convolution computes in the wider one of its maps and weights.

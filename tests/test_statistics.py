@@ -148,4 +148,6 @@ def test_statistics_that_two_normalisations_share_are_estimated():
     state = create_state(Sharing(), optax.sgd(0.1))
     found = flatten(Statistics(nnx.eval_shape(Sharing))(state, batches()).batch_stats)
     assert set(found) == {f"{norm}.{leaf}" for norm in ("norm_a", "norm_b") for leaf in ("mean", "var")}
-    assert all(np.isfinite(value).all() for value in found.values())
+    assert all(
+        np.isfinite(value).all() and (value != flatten(state.batch_stats)[name]).all() for name, value in found.items()
+    )

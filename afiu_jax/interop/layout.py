@@ -52,7 +52,7 @@ class Entry:
 
     def read(self) -> np.ndarray:
         """The array in PyTorch's layout, float32; whole numbers and truth values as they are."""
-        return np.asarray(np.asarray(self.variable[...], self._dtype).transpose(self._axes), order="C")
+        return np.asarray(self.variable[...], self._dtype).transpose(self._axes).copy()
 
     def write(self, value: np.ndarray) -> None:
         """Fills the variable from an array in PyTorch's layout."""
@@ -65,9 +65,9 @@ class Entry:
     @property
     def _axes(self) -> tuple[int, ...]:
         """Ours in PyTorch's order."""
-        count = len(self.variable.shape)
+        as_it_is = tuple(range(len(self.variable.shape)))
         is_kernel = self.path.rpartition(".")[2] == "kernel"
-        return _KERNEL_AXES.get(count, tuple(range(count))) if is_kernel else tuple(range(count))
+        return _KERNEL_AXES.get(len(as_it_is), as_it_is) if is_kernel else as_it_is
 
     @property
     def _dtype(self) -> np.dtype:

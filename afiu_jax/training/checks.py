@@ -21,12 +21,15 @@ from afiu_jax.training.schema import Resolved
 from afiu_jax.training.state import graph_of
 from input_pipeline.paths import at_home
 
+_NEEDS_NUMBERS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+
 
 def require_network(name: str, options: dict) -> nnx.Module:
     """The network without weights, to find at once what it does not accept, and what training does not know.
 
     Raises:
-        UserError: wrong options; a normalisation of Flax's own, or variables that are neither weights nor statistics.
+        UserError: wrong options; a constructor that looks at JAX's numbers; a normalisation or dropout of Flax's own, or
+            variables that are neither weights nor statistics.
     """
     try:
         model = abstract_model(name, **options)
@@ -42,9 +45,6 @@ def require_network(name: str, options: dict) -> nnx.Module:
     if any(_is_unknown(node.type) for node in nnx.graphdef(model).nodes if hasattr(node, "type")):
         _refuse_unknown_parts(name, model)
     return model
-
-
-_NEEDS_NUMBERS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
 
 
 def _is_unknown(kind: type) -> bool:
