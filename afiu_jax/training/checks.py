@@ -28,8 +28,8 @@ def require_network(name: str, options: dict) -> nnx.Module:
     """The network without weights, to find at once what it does not accept, and what training does not know.
 
     Raises:
-        UserError: wrong options; a constructor that looks at JAX's numbers; a normalisation or dropout of Flax's own, or
-            variables that are neither weights nor statistics.
+        UserError: wrong options; a constructor that looks at JAX's numbers; a normalisation or dropout of Flax's own,
+            or variables that are neither weights nor statistics.
     """
     try:
         model = abstract_model(name, **options)
