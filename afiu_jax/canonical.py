@@ -11,6 +11,8 @@ from functools import partial
 import jax
 from jaxtyping import Array, Float
 
+from afiu_jax.kernel_gradient import kernel_gradient
+
 Pair = Sequence[int]
 
 
@@ -46,29 +48,27 @@ def _convolve(x: Array, kernel: Array, strides: Pair, padding: tuple, dilation: 
 
 
 def _forward(x, kernel, *how):
+    # Stored once for both: XLA would compute what comes before again, in the order in which the gradient reads it.
+    x = jax.lax.optimization_barrier(x)
     return _convolve(x, kernel, *how), (x, kernel)
 
 
 def _backward(strides, padding, dilation, options, kept, above):
     """A map's gradient: results, ``strides`` apart, meet the kernel from its other end, from output to input channels.
 
-    A kernel's: images are summed over, as channels are elsewhere, and channels of maps make a batch. The gradients of
-    results are the kernel, so that ``dilation`` and ``strides`` change places. Padding, which may be negative, is what
-    gives each the size that it must have.
+    Padding, which may be negative, is what gives it the map's size.
     """
     x, kernel = kept
-    compute = partial(jax.lax.conv_general_dilated, **dict(options))
-    around_above, around_x = [], []
+    above = jax.lax.optimization_barrier(above)
+    around = []
     for n in (0, 1):
         pixels, low = x.shape[n + 1], padding[n][0]
         taps, results = dilation[n] * (kernel.shape[n] - 1), strides[n] * (above.shape[n + 1] - 1)
-        around_above.append((taps - low, pixels - 1 - results + low))
-        around_x.append((low, taps + results + 1 - pixels - low))
+        around.append((taps - low, pixels - 1 - results + low))
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    to_x = compute(above, turned, (1, 1), around_above, lhs_dilation=strides, rhs_dilation=dilation)
-    channels, results = x.transpose(3, 1, 2, 0), above.transpose(1, 2, 0, 3)
-    to_kernel = compute(channels, results, dilation, around_x, rhs_dilation=strides)
-    return to_x, to_kernel.transpose(1, 2, 0, 3)
+    compute = partial(jax.lax.conv_general_dilated, **dict(options))
+    to_x = compute(above, turned, (1, 1), around, lhs_dilation=strides, rhs_dilation=dilation)
+    return to_x, kernel_gradient(x, above, kernel.shape[:2], strides, padding, dilation, **dict(options))
 
 
 _convolve.defvjp(_forward, _backward)
