@@ -80,8 +80,10 @@ def _cut_into_strips(
         return x, above, around
     x, columns = _pad(x, [(0, 0), around[1]]), width // strips
     starts = range(0, width, columns)
-    x = jnp.concatenate([x[:, :, start : start + columns + reach[1]] for start in starts])
-    above = jnp.concatenate([above[:, :, start : start + columns] for start in starts])
+    # An image's strips next to each other, so that a batch that lies on several devices stays where it is.
+    x = jnp.stack([x[:, :, start : start + columns + reach[1]] for start in starts], 1)
+    above = jnp.stack([above[:, :, start : start + columns] for start in starts], 1)
+    x, above = (array.reshape(-1, *array.shape[2:]) for array in (x, above))
     return x, above, [around[0], (0, 0)]
 
 
