@@ -59,7 +59,7 @@ def _backward(strides, padding, dilation, options, kept, above):
     Padding, which may be negative, is what gives it the map's size.
     """
     x, kernel = kept
-    above = jax.lax.optimization_barrier(above)
+    above = jax.lax.optimization_barrier(above)  # stored once for both gradients
     around = []
     for n in (0, 1):
         pixels, low = x.shape[n + 1], padding[n][0]
@@ -68,7 +68,8 @@ def _backward(strides, padding, dilation, options, kept, above):
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     compute = partial(jax.lax.conv_general_dilated, **dict(options))
     to_x = compute(above, turned, (1, 1), around, lhs_dilation=strides, rhs_dilation=dilation)
-    return to_x, kernel_gradient(x, above, kernel.shape[:2], strides, padding, dilation, **dict(options))
+    low = [before for before, _ in padding]
+    return to_x, kernel_gradient(x, above, kernel.shape[:2], strides, low, dilation, **dict(options))
 
 
 _convolve.defvjp(_forward, _backward)

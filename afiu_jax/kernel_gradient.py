@@ -6,6 +6,7 @@ of the other are its output channels. XLA gives it to Eigen if these are at most
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -19,29 +20,28 @@ def kernel_gradient(
     above: Float[Array, "b h2 w2 f"],
     taps: Pair,
     strides: Pair,
-    padding: Sequence[Pair],
+    low: Pair,
     dilation: Pair,
     **options: object,
 ) -> Float[Array, "kh kw c f"]:
     """The gradient of the kernel of ``jax.lax.conv_general_dilated``, for maps with channels last.
 
-    Measured on two cores (AVX-512, jax 0.10), milliseconds: 32 → 16 channels on four 80×80 maps take 2.9 in place of
-    8.2, with their roles exchanged; 16 → 16 on two 160×160 maps 3.7 in place of 12.1, in strips; 128 → 64 on four of
-    them 97 in place of 221, with both exchanged roles and bands.
+    Measured on two cores (AVX-512, jax 0.10), milliseconds: 32 → 16 channels on four 80×80 maps take 2.7 in place of
+    8.2, with their roles exchanged; 16 → 16 on two 160×160 maps 3.8 in place of 12.3, in strips; 128 → 64 on four of
+    them 98 in place of 220, with both exchanged roles and bands.
 
     Args:
         x: maps.
         above: gradient of the convolution's results.
         taps: height and width of the kernel.
         strides: of either axis, in pixels.
-        padding: rows above and below, columns left and right, of which the second ones follow from the sizes.
+        low: rows above and columns left that were added; how many below and right follows from the sizes.
         dilation: distance between taps on either axis, in pixels.
         options: what else ``conv_general_dilated`` takes, for one group of channels.
     """
-    low = [before for before, _ in padding]
     reach = [step * (tap - 1) for step, tap in zip(dilation, taps, strict=True)]  # from the first tap to the last
     if max(strides) == 1 and _is_quicker_exchanged(x, above):
-        turned = [(n - before,) * 2 for n, before in zip(reach, low, strict=True)]
+        turned = [n - before for n, before in zip(reach, low, strict=True)]
         exchanged = kernel_gradient(above, x, taps, strides, turned, dilation, **options)
         return exchanged[::-1, ::-1].swapaxes(2, 3)
     # What the map lacks, or has too much, for as many rows and columns as the taps of all results meet.
@@ -50,7 +50,8 @@ def kernel_gradient(
     correlate = partial(_correlate, strides=strides, dilation=dilation, **options)
     if max(strides) > 1:
         return correlate(x, above, around)
-    x, above, around = _cut_into_strips(x, above, around, reach)
+    if above.shape[-1] <= _EIGEN:
+        return correlate(*_cut_into_strips(x, above, around, reach))
     return _sum_bands(correlate, x, above, around, reach)
 
 
@@ -62,21 +63,26 @@ def _correlate(x: Array, above: Array, around: Sequence[Pair], strides: Pair, di
 
 
 def _is_quicker_exchanged(x: Array, above: Array) -> bool:
-    """Whether the map's channels rather are the output's, and those of the results the batch.
+    """Whether the results' gradient rather is the map, whose channels make the batch, and the map the kernel.
 
-    Eigen copies a window for each of the batch's channels, for few products. YNNPACK is quick from 128 channels on.
+    For Eigen, which copies a window for each channel of the batch; and from 128 output channels on YNNPACK is quicker.
+    Neither takes a kernel that is larger than the map.
     """
-    channels, features = x.shape[-1], above.shape[-1]
-    return channels > features and (features <= _EIGEN or (channels >= _QUICK and _pixels(x) >= _FEW))
+    (_, *sides, channels), (images, *results, features) = x.shape, above.shape
+    fits = all(side <= result for side, result in zip(sides, results, strict=True))
+    is_wide = channels >= _QUICK and images * prod(results) >= _FEW
+    return fits and channels > features and (features <= _EIGEN or is_wide)
 
 
 def _cut_into_strips(
     x: Array, above: Array, around: Sequence[Pair], reach: Pair
 ) -> tuple[Array, Array, Sequence[Pair]]:
-    """For Eigen, strips of columns as further images: it copies eight at once, or number by number."""
-    width, images = above.shape[2], len(above)
+    """For Eigen, which is quick with eight images: strips of columns as further ones, if these divide the width."""
+    images, height, width, _ = above.shape
+    if not 0 < images < _PACKET or images * height * width < _FEW:
+        return x, above, around
     strips = max(n for n in range(1, -(-_PACKET // images) + 1) if width % n == 0)
-    if strips == 1 or max(x.shape[-1], above.shape[-1]) > _EIGEN or _pixels(above) < _FEW:
+    if strips == 1:
         return x, above, around
     x, columns = _pad(x, [(0, 0), around[1]]), width // strips
     starts = range(0, width, columns)
@@ -88,23 +94,26 @@ def _cut_into_strips(
 
 
 def _sum_bands(correlate: Callable, x: Array, above: Array, around: Sequence[Pair], reach: Pair) -> Array:
-    """For YNNPACK, of large maps one band of rows after the other, so that the cache holds the results of each."""
-    if above.shape[-1] <= _EIGEN or above.size <= _LARGE:
+    """For YNNPACK, of large maps one band of rows after the other, so that the cache holds the kernel of each."""
+    if above.size <= _LARGE or jnp.finfo(above.dtype).bits < 32:  # else each sum would be rounded
         return correlate(x, above, around)
     x, height = _pad(x, [around[0], (0, 0)]), above.shape[1]
-    rows = -(-height // -(-above.size // _BAND))
-    parts = [above[:, start : start + rows] for start in range(0, height, rows)]
-    maps = [x[:, n * rows : n * rows + part.shape[1] + reach[0]] for n, part in enumerate(parts)]
-    return sum(correlate(band, part, [(0, 0), around[1]]) for band, part in zip(maps, parts, strict=True))
+    rows = -(-height // min(-(-above.size // _BAND), _BANDS))
+    found = None
+    for start in range(0, height, rows):
+        part = above[:, start : start + rows]
+        met = x[:, start : start + part.shape[1] + reach[0]]
+        if found is None:
+            found = correlate(met, part, [(0, 0), around[1]])
+        else:
+            met, part, found = jax.lax.optimization_barrier((met, part, found))  # memory for one band at a time
+            found += correlate(met, part, [(0, 0), around[1]])
+    return found
 
 
 def _pad(x: Array, around: Sequence[Pair]) -> Array:
     """Zeros around a map, or less of it where they are negative."""
     return jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pair, 0) for pair in around), (0, 0, 0)])
-
-
-def _pixels(x: Array) -> int:
-    return x.size // x.shape[-1]
 
 
 _EIGEN = 16
@@ -114,10 +123,16 @@ _QUICK = 128
 """Output channels from which YNNPACK takes 0.6 of the time for each."""
 
 _FEW = 400
-"""Pixels of all maps of a batch from which that counts, as do strips."""
+"""Pixels of all results of a batch below which neither so many channels nor strips are quicker."""
 
 _PACKET = 8
-"""Numbers that Eigen, compiled for AVX, copies together: of all images, which lie side by side."""
+"""Images from which Eigen is quick: these lie side by side, and so many numbers are copied together (AVX)."""
 
-_LARGE, _BAND = 2**22, 2**20
-"""Numbers in the results' gradient from which it is cut into bands, and in each of these, at most."""
+_LARGE = 2**22
+"""Numbers in the map that serves as a kernel from which on it is cut into bands."""
+
+_BAND = 2**20
+"""Numbers in each of these, about."""
+
+_BANDS = 16
+"""The most of them, as each is a convolution of the program."""
