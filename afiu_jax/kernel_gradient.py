@@ -94,21 +94,14 @@ def _cut_into_strips(
 
 
 def _sum_bands(correlate: Callable, x: Array, above: Array, around: Sequence[Pair], reach: Pair) -> Array:
-    """For YNNPACK, of large maps one band of rows after the other, so that the cache holds the kernel of each."""
+    """For YNNPACK, bands of rows of large maps, so that a processor's cache holds what serves as each one's kernel."""
     if above.size <= _LARGE or jnp.finfo(above.dtype).bits < 32:  # else each sum would be rounded
         return correlate(x, above, around)
     x, height = _pad(x, [around[0], (0, 0)]), above.shape[1]
     rows = -(-height // min(-(-above.size // _BAND), _BANDS))
-    found = None
-    for start in range(0, height, rows):
-        part = above[:, start : start + rows]
-        met = x[:, start : start + part.shape[1] + reach[0]]
-        if found is None:
-            found = correlate(met, part, [(0, 0), around[1]])
-        else:
-            met, part, found = jax.lax.optimization_barrier((met, part, found))  # memory for one band at a time
-            found += correlate(met, part, [(0, 0), around[1]])
-    return found
+    parts = [above[:, start : start + rows] for start in range(0, height, rows)]
+    maps = [x[:, n * rows : n * rows + part.shape[1] + reach[0]] for n, part in enumerate(parts)]
+    return sum(correlate(met, part, [(0, 0), around[1]]) for met, part in zip(maps, parts, strict=True))
 
 
 def _pad(x: Array, around: Sequence[Pair]) -> Array:
@@ -134,5 +127,5 @@ _LARGE = 2**22
 _BAND = 2**20
 """Numbers in each of these, about."""
 
-_BANDS = 16
+_BANDS = 32
 """The most of them, as each is a convolution of the program."""
