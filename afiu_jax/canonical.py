@@ -60,15 +60,13 @@ def _backward(strides, padding, dilation, options, kept, above):
     """
     x, kernel = kept
     above = jax.lax.optimization_barrier(above)  # stored once for both gradients
-    around = []
+    low, around = [before for before, _ in padding], []
     for n in (0, 1):
-        pixels, low = x.shape[n + 1], padding[n][0]
         taps, results = dilation[n] * (kernel.shape[n] - 1), strides[n] * (above.shape[n + 1] - 1)
-        around.append((taps - low, pixels - 1 - results + low))
+        around.append((taps - low[n], x.shape[n + 1] - 1 - results + low[n]))
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     compute = partial(jax.lax.conv_general_dilated, **dict(options))
     to_x = compute(above, turned, (1, 1), around, lhs_dilation=strides, rhs_dilation=dilation)
-    low = [before for before, _ in padding]
     return to_x, kernel_gradient(x, above, kernel.shape[:2], strides, low, dilation, **dict(options))
 
 

@@ -79,9 +79,9 @@ def _cut_into_strips(
 ) -> tuple[Array, Array, Sequence[Pair]]:
     """For Eigen, which is quick with eight images: strips of columns as further ones, if these divide the width."""
     images, height, width, _ = above.shape
-    if not 0 < images < _PACKET or images * height * width < _FEW:
+    if not 0 < images < _IMAGES or images * height * width < _FEW:
         return x, above, around
-    strips = max(n for n in range(1, -(-_PACKET // images) + 1) if width % n == 0)
+    strips = max(n for n in range(1, -(-_IMAGES // images) + 1) if width % n == 0)
     if strips == 1:
         return x, above, around
     x, columns = _pad(x, [(0, 0), around[1]]), width // strips
@@ -118,7 +118,7 @@ _QUICK = 128
 _FEW = 400
 """Pixels of all results of a batch below which neither so many channels nor strips are quicker."""
 
-_PACKET = 8
+_IMAGES = 8
 """Images from which Eigen is quick: these lie side by side, and so many numbers are copied together (AVX)."""
 
 _LARGE = 2**22
