@@ -18,7 +18,8 @@ from conftest import tiny_config
 from flax import nnx
 from pocket import add_pocket, pocket_config
 
-from afiu_jax import create_model, products
+from afiu_jax import create_model
+from afiu_jax.convolution import cpu, winograd
 from afiu_jax.losses import LOSSES
 from afiu_jax.training import loop
 from afiu_jax.training.devices import on_devices, replicated
@@ -65,6 +66,6 @@ def train(network: str) -> dict:
 
 if __name__ == "__main__":
     if "--winograd" in sys.argv:
-        products._WIDE = products._LARGE = 1
+        winograd._WIDE = cpu._LARGE = 1
     add_pocket(pytest.MonkeyPatch())
     print(json.dumps(train(sys.argv[1].removeprefix("--network="))))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from one_program import values_and_gradients
 
-from afiu_jax import products
-from afiu_jax.canonical import convolve
+from afiu_jax.convolution import cpu
+from afiu_jax.convolution.canonical import convolve
 
 CHANNELS_LAST = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 SIZES = [(9, 12), (3, 2)]
@@ -55,7 +55,7 @@ def test_every_convolution_in_a_loop_has_its_channels_last():
         program = jax.jit(lambda kernel, xs: jax.lax.scan(step, kernel, xs)).lower(kernel, jnp.stack([x] * 4))
         return set(re.findall(r"dim_labels=([\w>-]+)", program.compile().as_text()))
 
-    as_a_word = lambda x, kernel, strides, _, **options: products.convolve(x, kernel, strides, "SAME", **options)  # noqa: E731
-    for compute in (convolve, products.convolve, as_a_word):
+    as_a_word = lambda x, kernel, strides, _, **options: cpu.convolve(x, kernel, strides, "SAME", **options)  # noqa: E731
+    for compute in (convolve, cpu.convolve, as_a_word):
         assert orders_in_loop(compute) == {"b01f_01io->b01f"}
     assert len(orders_in_loop(jax.lax.conv_general_dilated)) > 1  # else XLA needs no help any more

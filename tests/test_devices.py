@@ -14,8 +14,8 @@ from flax import nnx
 from jax.experimental.layout import Format, Layout
 from pocket import pocket_config
 
-from afiu_jax import products
 from afiu_jax.batch_norm import batch_norm
+from afiu_jax.convolution import cpu, winograd
 from afiu_jax.errors import UserError
 from afiu_jax.layers import conv
 from afiu_jax.networks.prediction import Prediction
@@ -128,8 +128,8 @@ def test_options_of_the_program_leave_its_result_as_it_is(option):
 @pytest.mark.parametrize("options", [{}, {"accumulate": 3}, {"remat": True}], ids=str)
 def test_winograds_filtering_leaves_a_step_as_it_is(monkeypatch, options):
     plain, reports = small_step(frozen=True, **options)
-    monkeypatch.setattr(products, "_WIDE", 1)
-    monkeypatch.setattr(products, "_LARGE", 1)
+    monkeypatch.setattr(winograd, "_WIDE", 1)
+    monkeypatch.setattr(cpu, "_LARGE", 1)
     other, others = small_step(frozen=True, **options)
     for name, value in flatten(plain.params).items():
         np.testing.assert_allclose(flatten(other.params)[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
@@ -139,8 +139,8 @@ def test_winograds_filtering_leaves_a_step_as_it_is(monkeypatch, options):
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU's compiler is told to")
 def test_barriers_stay_in_the_program_until_operations_are_fused(monkeypatch):
     # XLA says nothing of a pass that it does not know, so that another name of it would go unnoticed.
-    monkeypatch.setattr(products, "_WIDE", 1)
-    monkeypatch.setattr(products, "_LARGE", 1)
+    monkeypatch.setattr(winograd, "_WIDE", 1)
+    monkeypatch.setattr(cpu, "_LARGE", 1)
     model, optimizer = Small(), optax.adam(1e-2)
     images, masks = (jnp.zeros((4, 8, 8, c)) for c in (3, 1))
     loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731

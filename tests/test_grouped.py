@@ -7,8 +7,9 @@ import pytest
 from flax import nnx
 from one_program import values_and_gradients
 
-from afiu_jax import products
-from afiu_jax.products import convolve, convolve_in_use, filter_kernels
+from afiu_jax.convolution import winograd
+from afiu_jax.convolution.cpu import convolve, convolve_in_use
+from afiu_jax.convolution.filtered import filter_kernels
 from afiu_jax.training.state import graph_of
 
 CHANNELS_LAST = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
@@ -87,7 +88,7 @@ def test_other_platforms_have_groups_of_their_own():
 
 
 def test_kernels_of_groups_are_not_filtered(monkeypatch):
-    monkeypatch.setattr(products, "_WIDE", 1)
+    monkeypatch.setattr(winograd, "_WIDE", 1)
     for groups in (1, 2):
         layer = nnx.Conv(8, 8, (3, 3), feature_group_count=groups, dtype=jnp.float32, rngs=nnx.Rngs(0))
         graph_of(layer, training=False, platform="cpu")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from one_program import QUICKLY_COMPILED
 
-from afiu_jax import kernel_gradient as module
-from afiu_jax.kernel_gradient import kernel_gradient
+from afiu_jax.convolution import kernel_gradient as module
+from afiu_jax.convolution.kernel_gradient import kernel_gradient
 
 CHANNELS_LAST = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 EQUAL = ((1, 1), (1, 1))

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from afiu_jax import products
+from afiu_jax.convolution import cpu
+from afiu_jax.convolution.filtered import filter_kernels
+from afiu_jax.convolution.mixed_precision import set_late_casts
 from afiu_jax.layers import conv
-from afiu_jax.mixed_precision import set_late_casts
 from afiu_jax.training.state import graph_of
 
 SHAPES = {
@@ -78,7 +79,7 @@ def test_a_convolution_without_a_type_of_its_own_keeps_flaxs_types(param_type, x
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 9, 8, 8)), x_type)
     expected, state = layer(x), nnx.state(layer)
     found = nnx.merge(graph_of(layer, training=True, platform="cpu"), state)(x)
-    assert layer.conv_general_dilated is products.convolve
+    assert layer.conv_general_dilated is cpu.convolve
     assert found.dtype == expected.dtype == jnp.promote_types(param_type, x_type)
     np.testing.assert_allclose(*(y.astype(jnp.float32) for y in (found, expected)), atol=2**-6)
 
@@ -87,9 +88,9 @@ def test_a_convolution_without_a_type_of_its_own_keeps_flaxs_types(param_type, x
 def test_a_type_may_be_given_by_its_name(dtype):
     layer = nnx.Conv(128, 128, (3, 3), dtype=dtype, rngs=nnx.Rngs(0))
     graph_of(layer, training=True, platform="cpu")
-    assert layer.conv_general_dilated is products.convolve
+    assert layer.conv_general_dilated is cpu.convolve
     graph_of(layer, training=False, platform="cpu")
-    assert len(jax.tree.leaves(products.filter_kernels(layer, nnx.state(layer, nnx.Param)))) == 1
+    assert len(jax.tree.leaves(filter_kernels(layer, nnx.state(layer, nnx.Param)))) == 1
 
 
 def test_functions_that_a_convolution_was_given_stay():

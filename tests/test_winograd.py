@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from one_program import values_and_gradients
 
-from afiu_jax.winograd import convolve_3x3
+from afiu_jax.convolution.winograd import convolve_3x3
 
 # Height, width, padding of either axis: rows above and below, columns left and right.
 SIZES = {

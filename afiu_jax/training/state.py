@@ -9,9 +9,9 @@ import optax
 from flax import nnx
 
 from afiu_jax.batch_norm import BatchNorm
-from afiu_jax.convolutions import set_convolutions
-from afiu_jax.mixed_precision import set_late_casts
-from afiu_jax.products import filter_kernels
+from afiu_jax.convolution.filtered import filter_kernels
+from afiu_jax.convolution.mixed_precision import set_late_casts
+from afiu_jax.convolution.platform import set_convolutions
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 
 
@@ -71,7 +71,7 @@ def graph_of(
 def graph_in_use(model: nnx.Module, params: nnx.State) -> tuple[nnx.GraphDef, nnx.State]:
     """The network without its arrays, set for maps of many images; and its state beside weights and statistics.
 
-    That is its wide kernels, filtered once, see ``products.filter_kernels``; empty where nothing is filtered.
+    That is its wide kernels, filtered once, see ``filtered.filter_kernels``; empty where nothing is filtered.
 
     Args:
         model: the network, abstract or not, which is set so, in place.

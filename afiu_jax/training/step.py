@@ -11,11 +11,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from afiu_jax.batch_norm import SUM
+from afiu_jax.convolution.remat import PRODUCT, is_repeatable
 from afiu_jax.dropout import dropout_key
 from afiu_jax.errors import UserError
 from afiu_jax.layers import resize
 from afiu_jax.networks import Prediction
-from afiu_jax.products import PRODUCT, is_repeatable
 from afiu_jax.training.finetuning import Frozen, nothing_frozen, stop_gradients
 from afiu_jax.training.layouts import OWN_LAYOUTS
 from afiu_jax.training.packing import pack
@@ -65,7 +65,7 @@ def make_train_step(
     batch: batch normalisation sees one part at a time, and dropout draws anew for each.
 
     With ``remat``, the forward pass keeps the results of convolutions, or their sum where that is normalised. What lies
-    between (normalisation, ReLU, resizing, tiles) and cheap convolutions (``products.is_repeatable``) are computed
+    between (normalisation, ReLU, resizing, tiles) and cheap convolutions (``remat.is_repeatable``) are computed
     again for the gradient: less memory for more time, with the same result.
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
     With ``layouts``, the compiler chooses how the state lies in memory: call the step through ``in_own_layouts``.

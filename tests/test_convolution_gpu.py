@@ -15,8 +15,8 @@ from one_program import QUICKLY_COMPILED, values_and_gradients
 from two_rsus import TwoRSUs
 
 from afiu_jax import create_model
-from afiu_jax.convolutions import set_convolutions
-from afiu_jax.cudnn import convolve
+from afiu_jax.convolution.gpu import convolve
+from afiu_jax.convolution.platform import set_convolutions
 from afiu_jax.training.state import graph_of
 
 # Sides of the map, kernel, stride, dilation, padding.
@@ -114,7 +114,7 @@ SPLIT = r"""
 import re, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from afiu_jax.cudnn import convolve
+from afiu_jax.convolution.gpu import convolve
 
 devices = Mesh(np.asarray(jax.devices()), ("data",))
 place = lambda shape, *spec: jax.ShapeDtypeStruct(

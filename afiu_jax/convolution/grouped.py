@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from afiu_jax.taps import windows_of
+from afiu_jax.convolution.taps import windows_of
 
 Pair = Sequence[int]
 

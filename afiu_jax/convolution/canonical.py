@@ -11,7 +11,7 @@ from functools import partial
 import jax
 from jaxtyping import Array, Float
 
-from afiu_jax.kernel_gradient import kernel_gradient
+from afiu_jax.convolution.kernel_gradient import kernel_gradient
 
 Pair = Sequence[int]
 

@@ -3,16 +3,16 @@
 import jax
 from flax import nnx
 
-from afiu_jax import cudnn, products
-from afiu_jax.mixed_precision import is_replaceable
+from afiu_jax.convolution import cpu, gpu
+from afiu_jax.convolution.mixed_precision import is_replaceable
 
-IN_TRAINING = {"cpu": products.convolve, "gpu": cudnn.convolve}
+IN_TRAINING = {"cpu": cpu.convolve, "gpu": gpu.convolve}
 """By platform; on others it is ``jax.lax.conv_general_dilated``, as in exported programs.
 
 Training in a type narrower than float32 has ``mixed_precision.convolve`` on all of them.
 """
 
-IN_USE = {"cpu": products.convolve_in_use, "gpu": cudnn.convolve}
+IN_USE = {"cpu": cpu.convolve_in_use, "gpu": gpu.convolve}
 """The same for maps, where no gradient is taken."""
 
 

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from afiu_jax import cudnn, products
-from afiu_jax.products import PRODUCT, is_repeatable
+from afiu_jax.convolution import cpu, gpu
+from afiu_jax.convolution.filtered import FilteredConvolution
+from afiu_jax.convolution.remat import keep
 
 
 def set_late_casts(model: nnx.Module, on: bool) -> None:
@@ -45,8 +45,8 @@ def set_late_casts(model: nnx.Module, on: bool) -> None:
 def is_replaceable(module: nnx.Conv) -> bool:
     """Whether a convolution is computed by JAX's function or one of this package, not by one that it was given."""
     function = module.conv_general_dilated
-    ours = (products.convolve, products.convolve_in_use, cudnn.convolve, convolve, jax.lax.conv_general_dilated)
-    return function in ours or isinstance(function, products.FilteredConvolution)
+    ours = (cpu.convolve, cpu.convolve_in_use, gpu.convolve, convolve, jax.lax.conv_general_dilated)
+    return function in ours or isinstance(function, FilteredConvolution)
 
 
 def convolve(
@@ -58,7 +58,7 @@ def convolve(
     out_sharding: None = None,
     **options: object,
 ) -> Float[Array, "b h2 w2 f"]:
-    """``cudnn.convolve`` in the type of ``x``, with a kernel of another type.
+    """``gpu.convolve`` in the type of ``x``, with a kernel of another type.
 
     Args:
         x: maps.
@@ -72,7 +72,7 @@ def convolve(
     options |= {"strides": tuple(strides), "padding": padding}
     found = _convolve(x, kernel, tuple(options.items()))
     # Policies of jax.checkpoint look for convolutions, and see none inside a function with a gradient of its own.
-    return found if is_repeatable(kernel.shape) else checkpoint_name(found, PRODUCT)
+    return keep(found, kernel.shape)
 
 
 def _cast_the_map(arrays, *, dtype, **_: object):
@@ -115,7 +115,7 @@ _add_bias.defvjp(lambda y, bias: (_add_bias(y, bias), bias), _sum_wide)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: Array, kernel: Array, options: tuple) -> Array:
-    return cudnn.convolve(x, kernel.astype(x.dtype), **dict(options))
+    return gpu.convolve(x, kernel.astype(x.dtype), **dict(options))
 
 
 def _forward(x, kernel, options):
@@ -125,7 +125,7 @@ def _forward(x, kernel, options):
 def _backward(options, kept, above):
     x, kernel = kept
     kernel, above = jax.lax.optimization_barrier((kernel, above))  # so that the cast waits for the gradient above
-    compute = partial(cudnn.convolve, **dict(options))
+    compute = partial(gpu.convolve, **dict(options))
     to_x, to_kernel = jax.vjp(compute, x, kernel.astype(x.dtype))[1](above)
     return to_x, to_kernel.astype(kernel.dtype)
 

@@ -12,6 +12,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from afiu_jax.sparse import Sparse, combine
@@ -19,9 +20,25 @@ from afiu_jax.sparse import Sparse, combine
 _TILE, _STEP = 4, 2
 """Sides of a tile's inputs and of its results, in pixels."""
 
+_WIDE = 128 * 128
+"""Input times output channels from which fewer products are worth the memory of their tiles."""
+
 _INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _KERNEL = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2
 _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+
+
+def is_wide(kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], dtype: DTypeLike) -> bool:
+    """Whether a convolution can be computed so, and has as many channels as it takes to gain.
+
+    Args:
+        kernel: height, width, input and output channels.
+        strides: of either axis, in pixels.
+        dilation: distance between taps on either axis, in pixels.
+        dtype: of the maps.
+    """
+    plain = tuple(kernel[:2]) == (3, 3) and max(*strides, *dilation) == 1 and dtype == jnp.float32
+    return plain and kernel[2] * kernel[3] >= _WIDE
 
 
 def filter_kernel(kernel: Float[Array, "3 3 c f"]) -> Float[Array, "16 c f"]:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from afiu_jax.products import PRODUCT
-from afiu_jax.taps import padding_in_pixels
+from afiu_jax.convolution.remat import PRODUCT
+from afiu_jax.convolution.taps import padding_in_pixels
 
 Pair = Sequence[int]
 
