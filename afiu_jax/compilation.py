@@ -1,9 +1,14 @@
-"""The cache of compiled programs, so that the second run of anything starts at once."""
+"""The cache of compiled programs, so that the second run of anything starts at once, and what they are compiled for."""
 
 import os
 from pathlib import Path
 
 import jax
+
+
+def processors() -> int:
+    """How many processors this process may use, which XLA compiles for."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def program_folder() -> Path | None:

@@ -18,9 +18,9 @@ from afiu_jax.errors import UserError
 from afiu_jax.maps import resize_map, to_8_bit, to_16_bit
 from afiu_jax.networks import abstract_model, create_model
 from afiu_jax.tiling import TILE, native_maps
+from afiu_jax.training.predict_step import make_predict_step
 from afiu_jax.training.saved import fill, filled_state
 from afiu_jax.training.state import graph_in_use
-from afiu_jax.training.step import make_predict_step
 from afiu_jax.weights import DEFAULTS, load_weights
 from input_pipeline.paths import at_home
 from input_pipeline.pictures import BROKEN, photo_pixels, read_photo

@@ -53,8 +53,8 @@ def infer(flags: argparse.Namespace, given: dict):
     keep_freed_memory()
     from flax import nnx
 
+    from afiu_jax.training.predict_step import make_predict_step
     from afiu_jax.training.state import graph_in_use
-    from afiu_jax.training.step import make_predict_step
 
     model = filled(flags, given)
     params, batch_stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)

@@ -24,8 +24,9 @@ from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.config import resolve
 from afiu_jax.training.devices import check_batch, shared_equally
 from afiu_jax.training.layouts import in_own_layouts
+from afiu_jax.training.predict_step import make_predict_step, predict_program
 from afiu_jax.training.state import create_state, flatten, graph_of
-from afiu_jax.training.step import make_predict_step, make_train_step
+from afiu_jax.training.step import make_train_step
 
 
 def curve(monkeypatch, devices, *options):
@@ -145,7 +146,7 @@ def test_barriers_stay_in_the_program_until_operations_are_fused(monkeypatch):
     images, masks = (jnp.zeros((4, 8, 8, c)) for c in (3, 1))
     loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731
     step = make_train_step(graph_of(model, training=True), loss, optimizer)
-    maps = make_predict_step(graph_of(model, training=False))
+    maps = predict_program(graph_of(model, training=False), inverted=False, deterministic=False)
     state = create_state(model, optimizer)
     for program in (step.lower(state, images, masks), maps.lower(state.params, state.batch_stats, images)):
         assert "opt-barrier" in program.compile().as_text()

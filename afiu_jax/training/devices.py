@@ -41,7 +41,7 @@ def spread(whole: Float[np.ndarray, "b ..."]) -> Float[Array, "b ..."]:
     return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
-def fetch(array: Float[Array, "..."]) -> Float[np.ndarray, "..."]:
+def fetch(array: Float[Array, "..."] | Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """The whole of a global array on the host, in every process."""
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 

@@ -22,7 +22,7 @@ from jax import export
 from ml_collections import ConfigDict
 
 import afiu_jax
-from afiu_jax.compilation import program_folder
+from afiu_jax.compilation import processors, program_folder
 from afiu_jax.memory import keep_freed_memory
 from afiu_jax.training.schema import Resolved
 from afiu_jax.training.step_files import Reading, Step, read_step, write_file, write_step
@@ -176,10 +176,7 @@ def _devices() -> list[str]:
 
 def _processor() -> list[str]:
     """What the processor can do, and how many of it there are for this process, which XLA shares its loops among."""
-    told = [
-        platform.machine(),
-        str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-    ]
+    told = [platform.machine(), str(processors())]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

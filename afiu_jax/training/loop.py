@@ -48,12 +48,13 @@ from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.logging import MetricsLog, SilentLog, keep_old_log, write_json
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.overview import parameter_table
+from afiu_jax.training.predict_step import make_predict_step
 from afiu_jax.training.run import Outcome, Run, Watched, validation_is_due
 from afiu_jax.training.saved import match, transfer
 from afiu_jax.training.schema import Resolved
 from afiu_jax.training.state import TrainState, abstract_state, create_state, graph_of
 from afiu_jax.training.statistics import Statistics
-from afiu_jax.training.step import TrainStep, make_predict_step, make_train_step
+from afiu_jax.training.step import TrainStep, make_train_step
 from afiu_jax.training.summary import write_summary
 from afiu_jax.training.validation import Validation
 from afiu_jax.weights import is_shipped, load_weights

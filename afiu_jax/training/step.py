@@ -1,4 +1,4 @@
-"""One step of training and one of evaluation, jitted. Pure functions of state and batch."""
+"""One step of training, jitted: a pure function of state and batch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,6 @@ from afiu_jax.batch_norm import SUM
 from afiu_jax.convolution.remat import PRODUCT, is_repeatable
 from afiu_jax.dropout import dropout_key
 from afiu_jax.errors import UserError
-from afiu_jax.layers import resize
 from afiu_jax.networks import Prediction
 from afiu_jax.training.finetuning import Frozen, nothing_frozen, stop_gradients
 from afiu_jax.training.layouts import OWN_LAYOUTS
@@ -175,10 +174,10 @@ _LARGE = 2**16
 DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 """Compiler's options for programs of a run that is to have the same bits every time."""
 
-_BARRIERS_STAY = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+BARRIERS_STAY = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 """A CPU's compiler would drop barriers before it fuses operations, and so fuse across them."""
 
-_TRAIN_OPTIONS = {"cpu": _BARRIERS_STAY}
+_TRAIN_OPTIONS = {"cpu": BARRIERS_STAY}
 
 
 def _is_kept(primitive, *operands, **_) -> bool:
@@ -195,41 +194,3 @@ _KEPT = jax.checkpoint_policies.save_from_both_policies(
 def _parts(array: Float[Array, "b ..."], count: int) -> Float[Array, "{count} _ ..."]:
     """Equal parts of a batch, each with as many rows of every device as of any other, so that no row moves."""
     return jnp.swapaxes(array.reshape(-1, count, *array.shape[1:]), 0, 1)
-
-
-_PREDICT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1, **_BARRIERS_STAY}}
-"""By backend. LLVM's level 2 takes a third longer for maps that are no faster: convolutions come from a library."""
-
-
-_AT_ONCE = 2
-"""Images that a single CPU takes through a network together. All at once need memory that is not there yet, and their
-maps leave its cache: a sixth more time for eight. One after the other, as odd numbers go, each reads the weights."""
-
-
-def make_predict_step(
-    graph: nnx.GraphDef, *, inverted: bool = False, deterministic: bool = False
-) -> Callable[..., Maps]:
-    """``(*state, images) -> maps`` in 0…1 at the images' size; 1 minus them if ``inverted``.
-
-    The state is that of ``graph``: weights, batch statistics, and filtered kernels if it expects them.
-    ``deterministic`` is as of ``make_train_step``.
-    """
-    in_parts = jax.default_backend() == "cpu" and jax.device_count() == 1
-    options = _PREDICT_OPTIONS.get(jax.default_backend(), {}) | (DETERMINISTIC if deterministic else {})
-
-    @partial(jax.jit, compiler_options=options or None)
-    def predict_step(*state_and_images: nnx.State | Images) -> Maps:
-        *state, images = state_and_images
-
-        def maps_of(images: Images) -> Maps:
-            # Copied, so that what a network writes when it is called, as Flax's transforms do, is of this trace.
-            logits = nnx.merge(graph, *state, copy=True)(images).logits
-            logits = resize(logits.astype(jnp.float32), images.shape[1:3])
-            return jax.nn.sigmoid(-logits if inverted else logits)
-
-        if not in_parts or len(images) <= _AT_ONCE:
-            return maps_of(images)
-        parts = images.reshape(-1, _AT_ONCE if len(images) % _AT_ONCE == 0 else 1, *images.shape[1:])
-        return jax.lax.map(maps_of, parts).reshape(*images.shape[:3], 1)
-
-    return predict_step

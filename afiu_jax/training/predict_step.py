@@ -1,0 +1,88 @@
+"""Maps from a network in use: the jitted program, and a batch that a CPU's processors share."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from afiu_jax.compilation import processors
+from afiu_jax.layers import resize
+from afiu_jax.training.step import BARRIERS_STAY, DETERMINISTIC
+
+Images = Float[Array, "b h w 3"] | Float[np.ndarray, "b h w 3"]
+Maps = Float[Array, "b h w 1"] | Float[np.ndarray, "b h w 1"]
+
+_PREDICT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1, **BARRIERS_STAY}}
+"""By backend. LLVM's level 2 takes a third longer for maps that are no faster: convolutions come from a library."""
+
+_AT_ONCE = 2
+"""Images that a program on a CPU takes through a network together. All at once need memory that is not there yet, and
+their maps leave its cache: a sixth more time for eight. One after the other, as odd numbers go, each reads the
+weights."""
+
+_SMALL = 512 * 512
+"""Pixels of an image up to which a batch is shared: at 640 by 640 nothing was gained, and memory counts."""
+
+
+def make_predict_step(
+    graph: nnx.GraphDef, *, inverted: bool = False, deterministic: bool = False
+) -> Callable[..., Maps]:
+    """``(*state, images) -> maps`` in 0…1 at the images' size; 1 minus them if ``inverted``.
+
+    The state is that of ``graph``: weights, batch statistics, and filtered kernels if it expects them.
+    ``deterministic`` is as of ``make_train_step``. A single CPU device is a program's for each equal part of a batch,
+    as many as there are processors, in threads: of what a network does, XLA shares some among them unequally, and some
+    not at all.
+    """
+    program = predict_program(graph, inverted=inverted, deterministic=deterministic)
+    return partial(_in_threads, program, set()) if _is_one_cpu() else program
+
+
+def predict_program(graph: nnx.GraphDef, *, inverted: bool, deterministic: bool) -> Callable[..., Maps]:
+    """The jitted function of ``make_predict_step``, for a batch that is not shared."""
+    in_parts = _is_one_cpu()
+    options = _PREDICT_OPTIONS.get(jax.default_backend(), {}) | (DETERMINISTIC if deterministic else {})
+
+    @partial(jax.jit, compiler_options=options or None)
+    def predict_step(*state_and_images: nnx.State | Images) -> Maps:
+        *state, images = state_and_images
+
+        def maps_of(images: Images) -> Maps:
+            # Copied, so that what a network writes when it is called, as Flax's transforms do, is of this trace.
+            logits = nnx.merge(graph, *state, copy=True)(images).logits
+            logits = resize(logits.astype(jnp.float32), images.shape[1:3])
+            return jax.nn.sigmoid(-logits if inverted else logits)
+
+        if not in_parts or len(images) <= _AT_ONCE:
+            return maps_of(images)
+        parts = images.reshape(-1, _AT_ONCE if len(images) % _AT_ONCE == 0 else 1, *images.shape[1:])
+        return jax.lax.map(maps_of, parts).reshape(*images.shape[:3], 1)
+
+    return predict_step
+
+
+def _is_one_cpu() -> bool:
+    return jax.default_backend() == "cpu" and jax.device_count() == 1
+
+
+def _in_threads(program: Callable[..., Maps], met: set[tuple], *state_and_images: nnx.State | Images) -> Maps:
+    """``program`` for equal parts of the images at the same time; sizes that it has ``met`` are compiled."""
+    *state, images = state_and_images
+    _, height, width, _ = images.shape
+    count = max(n for n in range(1, processors() + 1) if len(images) % n == 0)
+    if count == 1 or height * width > _SMALL:
+        return program(*state, images)
+    parts = np.split(np.asarray(images), count)
+    run = lambda part: np.asarray(program(*state, part))  # noqa: E731
+    if parts[0].shape not in met:  # else each thread would compile it
+        met.add(parts[0].shape)
+        return np.concatenate([run(part) for part in parts])
+    with ThreadPoolExecutor(count - 1) as pool:
+        others = pool.map(run, parts[1:])
+        # One part in this thread, whose memory is kept (``keep_freed_memory``).
+        return np.concatenate([run(parts[0]), *others])
