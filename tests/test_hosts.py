@@ -22,6 +22,7 @@ from afiu_jax.training.config import resolve
 from afiu_jax.training.hosts import agreed_signal, join_hosts, require_agreement
 from afiu_jax.training.logging import read_metrics
 from afiu_jax.training.loop import train_and_evaluate
+from afiu_jax.workdir import sole_use
 
 SHARED = {"train__batch_size": 4, "train__learning_rate": 1e-5, "train__statistics_batches": 2}
 
@@ -150,6 +151,17 @@ def test_a_folder_that_not_all_see_is_refused_by_all(pocket, tmp_path):
         assert (process.returncode, errors.count("\n")) == (2, 1), errors
         assert "not every process of this run sees what the first one writes in" in errors
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_in_use_is_refused_by_all(pocket, tmp_path):
+    with sole_use(tmp_path / "run"):
+        both = start_processes(tmp_path / "run", config="tests/pocket.py")
+        errors = [process.communicate(timeout=200)[1] for process in both]
+    assert [process.returncode for process in both] == [2, 2], errors
+    assert [said.count("\n") for said in errors] == [1, 1], errors
+    assert f"another run is at work in {tmp_path / 'run'}" in errors[0]
+    assert f"the first process cannot work in {tmp_path / 'run'}, and says why" in errors[1]
 
 
 def test_only_paths_may_differ_between_processes(pocket, monkeypatch):

@@ -10,7 +10,7 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import jax
@@ -66,12 +66,23 @@ def is_first() -> bool:
 
 @contextmanager
 def held_by_first(workdir: Path) -> Iterator[Hold | None]:
-    """The first process holds the run's folder for all of them, see ``sole_use``; the others get None."""
-    if is_first():
-        with sole_use(workdir) as hold:
-            yield hold
-    else:
-        yield None
+    """The first process holds the run's folder for all of them, see ``sole_use``; the others get None.
+
+    Raises:
+        UserError: it cannot have it; in all processes, as the others would wait for it otherwise.
+    """
+    with ExitStack() as held:
+        hold = refusal = None
+        if is_first():
+            try:
+                hold = held.enter_context(sole_use(workdir))
+            except UserError as error:
+                refusal = error
+        if jax.process_count() > 1 and not multihost_utils.broadcast_one_to_all(np.bool_(refusal is None)):
+            refusal = refusal or UserError(f"the first process cannot work in {workdir}, and says why")
+        if refusal:
+            raise refusal
+        yield hold
 
 
 def require_agreement(config: Resolved) -> None:
