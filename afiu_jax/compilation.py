@@ -7,7 +7,7 @@ import jax
 
 
 def processors() -> int:
-    """How many processors this process may use, which XLA compiles for."""
+    """How many processors this process may use: XLA compiles for as many, and has as many threads."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

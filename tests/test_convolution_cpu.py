@@ -11,6 +11,7 @@ from two_rsus import TwoRSUs
 from afiu_jax import create_model
 from afiu_jax.convolution import cpu
 from afiu_jax.convolution.cpu import convolve, convolve_in_use
+from afiu_jax.convolution.remat import is_repeatable
 from afiu_jax.training.state import graph_of
 
 # Side of the map, channels in and out, kernel, stride, dilation.
@@ -139,7 +140,7 @@ def test_a_network_takes_products_when_told_and_on_a_cpu():
 
     def count(graph: nnx.GraphDef) -> int:
         state = nnx.state(model)
-        return str(jax.make_jaxpr(lambda x: nnx.merge(graph, state)(x).logits)(images)).count("name=product")
+        return str(jax.make_jaxpr(lambda x: nnx.merge(graph, state)(x).logits)(images)).count("name=kept convolution")
 
     assert count(graph_of(model, training=False, platform="cpu")) == 7  # six side heads and their fusion
     assert count(graph_of(model, training=False, platform="tpu")) == 0
@@ -180,3 +181,8 @@ def test_spread_out_maps_and_sums_of_a_type_are_left_to_xla(options, dtype):
     for training in (True, False):
         graph = graph_of(layer, training=training, platform="cpu")
         assert jnp.array_equal(nnx.merge(graph, state)(x), expected)
+
+
+def test_what_is_rather_computed_again_than_kept():
+    assert is_repeatable((1, 1, 64, 256))
+    assert not any(map(is_repeatable, [(1, 1, 64, 64), (1, 1, 256, 64), (3, 3, 64, 256), (1, 3, 64, 256)]))

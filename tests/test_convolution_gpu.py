@@ -15,8 +15,8 @@ from one_program import QUICKLY_COMPILED, values_and_gradients
 from two_rsus import TwoRSUs
 
 from afiu_jax import create_model
+from afiu_jax.convolution.choice import set_convolutions
 from afiu_jax.convolution.gpu import convolve
-from afiu_jax.convolution.platform import set_convolutions
 from afiu_jax.training.state import graph_of
 
 # Sides of the map, kernel, stride, dilation, padding.
@@ -156,6 +156,13 @@ def test_a_network_has_the_same_maps_and_gradients_on_every_platform():
     for platform in ("cpu", "gpu"):
         for ours, theirs in zip(maps_and_gradients(platform), expected, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=2e-5 * np.abs(theirs).max())
+
+
+def test_maps_are_computed_on_a_gpu_as_in_training():
+    layer = nnx.Conv(8, 16, (3, 3), rngs=nnx.Rngs(0))
+    for training in (True, False):
+        set_convolutions(layer, "gpu", training=training)
+        assert layer.conv_general_dilated is convolve
 
 
 def test_a_platform_that_is_not_known_leaves_convolutions_to_xla():

@@ -24,7 +24,7 @@ from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.config import resolve
 from afiu_jax.training.devices import check_batch, shared_equally
 from afiu_jax.training.layouts import in_own_layouts
-from afiu_jax.training.predict_step import make_predict_step, predict_program
+from afiu_jax.training.predict_step import predict_program
 from afiu_jax.training.state import create_state, flatten, graph_of
 from afiu_jax.training.step import make_train_step
 
@@ -155,7 +155,7 @@ def test_barriers_stay_in_the_program_until_operations_are_fused(monkeypatch):
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_maps_do_not_depend_on_how_many_images_there_are(count):
     model = Small()
-    predict = make_predict_step(graph_of(model, training=False))
+    predict = predict_program(graph_of(model, training=False), inverted=False, deterministic=False)
     state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     images = jnp.asarray(np.random.default_rng(0).standard_normal((count, 8, 6, 3)), jnp.float32)
     maps = predict(*state, images)

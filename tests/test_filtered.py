@@ -47,6 +47,35 @@ def test_a_filtered_kernel_takes_padding_as_a_word():
         np.testing.assert_allclose(layer(images), expected, atol=2e-5 * np.abs(expected).max())
 
 
+def test_a_filtered_network_can_be_set_for_training_again():
+    layer = nnx.Conv(128, 128, (3, 3), dtype=jnp.float32, rngs=nnx.Rngs(0))
+    graph_of(layer, training=False, platform="cpu")
+    filter_kernels(layer, nnx.state(layer, nnx.Param))
+    assert layer.conv_general_dilated is not cpu.convolve_in_use
+    graph_of(layer, training=True, platform="cpu")
+    assert layer.conv_general_dilated is cpu.convolve
+
+
+class Twice(nnx.Module):
+    """Two convolutions with one kernel."""
+
+    def __init__(self):
+        self.a, self.b = (nnx.Conv(128, 128, (3, 3), dtype=jnp.float32, rngs=nnx.Rngs(0)) for _ in range(2))
+        self.b.kernel = self.a.kernel
+
+    def __call__(self, x):
+        return self.b(self.a(x))
+
+
+def test_of_two_convolutions_with_one_kernel_one_is_filtered():
+    model = Twice()
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((1, 24, 20, 128), np.float32))
+    expected = model(images)
+    graph_of(model, training=False, platform="cpu")
+    assert len(jax.tree.leaves(filter_kernels(model, nnx.state(model, nnx.Param)))) == 1
+    np.testing.assert_allclose(model(images), expected, atol=2e-5 * np.abs(expected).max())
+
+
 def standardised(kernel):
     return kernel - kernel.mean((0, 1, 2))
 

@@ -60,6 +60,8 @@ def test_channels_one_by_one_are_sums_and_others_go_group_by_group(name, compute
     assert ("conv_general_dilated" in program) == (name not in DEPTHWISE)
     assert ("scan[" in program) == (name in BY_GROUP)
     assert (f"feature_group_count={ALL[name][2]}" in program) == (name in LEFT_TO_XLA)
+    assert ("custom_vjp_call" in program) == (name in BY_GROUP and compute is convolve)
+    assert "name=kept convolution" in program  # remat sees none in a sum or a loop
 
 
 def test_half_precision_is_not_summed_tap_by_tap():

@@ -60,7 +60,7 @@ def images_of(count, side=8):
 
 @pytest.mark.parametrize(
     ("processors", "count", "parts"),
-    [(2, 8, [4, 4]), (2, 2, [1, 1]), (4, 6, [2, 2, 2]), (16, 8, [1] * 8), (2, 3, [3]), (1, 8, [8]), (2, 1, [1])],
+    [(2, 8, [4, 4]), (2, 2, [1, 1]), (4, 6, [2, 2, 2]), (16, 8, [2] * 4), (2, 3, [3]), (1, 8, [8]), (2, 1, [1])],
 )
 def test_equal_parts_of_a_batch_give_its_maps(network, processors, count, parts):
     images = images_of(count)
@@ -71,34 +71,61 @@ def test_equal_parts_of_a_batch_give_its_maps(network, processors, count, parts)
     assert [size for _, size in calls] == 3 * parts
 
 
-def test_parts_of_a_size_that_is_compiled_are_computed_in_as_many_threads(network):
-    predict, calls = network(4)
-    predict(images_of(4))
-    assert {thread for thread, _ in calls} == {threading.main_thread()}  # compiled once, not four times
-    calls.clear()
-    predict(images_of(4))
-    threads = {thread for thread, _ in calls}
-    assert threading.main_thread() in threads and 1 < len(threads) <= 4
+def test_threads_compile_a_program_once(monkeypatch):
+    monkeypatch.setattr(module, "processors", lambda: 4)
+    model = OneConvolution()
+    program = predict_program(graph_of(model, training=False), inverted=False, deterministic=False)
+    traced = []
+    noted = jax.jit(lambda *arguments: traced.append(arguments) or program.__wrapped__(*arguments))
+    state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    for _ in range(2):
+        module._in_threads(noted, *state, images_of(4))
+    assert len(traced) == noted._cache_size() == 1
 
 
-def test_parts_are_computed_at_the_same_time(monkeypatch):
-    monkeypatch.setattr(module, "processors", lambda: 2)
-    together = threading.Barrier(2, timeout=30)
+@pytest.mark.parametrize(("processors", "threads"), [(2, 2), (4, 4), (128, 4)])
+def test_parts_are_computed_at_the_same_time(monkeypatch, processors, threads):
+    monkeypatch.setattr(module, "processors", lambda: processors)
+    together = threading.Barrier(threads, timeout=30)
 
     def program(images):
-        together.wait()  # broken, and raises, where no other thread comes
+        together.wait()  # broken, and raises, where too few threads come
         return images[..., :1]
 
-    images = images_of(2)
-    np.testing.assert_array_equal(module._in_threads(program, {(1, 8, 10, 3)}, images), images[..., :1])
+    images = images_of(4)
+    np.testing.assert_array_equal(module._in_threads(program, images), images[..., :1])
 
 
-def test_large_images_are_not_shared(network, monkeypatch):
-    monkeypatch.setattr(module, "_SMALL", 8 * 10)
+def test_several_devices_share_a_batch_in_their_own_way(network, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
     predict, calls = network(2)
     predict(images_of(4))
-    predict(images_of(4, side=9))
-    assert [size for _, size in calls] == [2, 2, 4]
+    assert [size for _, size in calls] == [4]
+
+
+def test_maps_are_inverted_when_told():
+    model = OneConvolution()
+    state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    graph = graph_of(model, training=False)
+    maps, inverted = (make_predict_step(graph, inverted=on)(*state, images_of(2)) for on in (False, True))
+    np.testing.assert_allclose(inverted, 1 - maps, atol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "at_once"), [(2, None), (3, 1), (4, 2), (6, 2)])
+def test_a_program_takes_two_images_through_the_network_together(count, at_once):
+    model = OneConvolution()
+    program = predict_program(graph_of(model, training=False), inverted=False, deterministic=False)
+    state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    traced = str(jax.make_jaxpr(program.__wrapped__)(*state, images_of(count)))
+    assert ("scan" in traced) == (at_once is not None)
+    assert at_once is None or f"f32[{count // at_once},{at_once},8,10,3]" in traced
+
+
+def test_large_images_are_not_shared(network):
+    predict, calls = network(2)
+    for side in (390, 400):  # by 392 and by 402
+        predict(images_of(2, side))
+    assert [size for _, size in calls] == [1, 1, 2]
 
 
 def test_an_error_of_any_part_is_raised(monkeypatch):
@@ -113,4 +140,4 @@ def test_an_error_of_any_part_is_raised(monkeypatch):
         images = np.zeros((2, 8, 10, 3), np.float32)
         images[n] = 1
         with pytest.raises(ValueError, match="not black"):
-            module._in_threads(program, {(1, 8, 10, 3)}, images)
+            module._in_threads(program, images)

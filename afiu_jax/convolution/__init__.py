@@ -1,6 +1,7 @@
-"""How convolutions are computed: networks say which, and this package in which way their platform is quick at it.
+"""How convolutions are computed. Networks have plain ``nnx.Conv``; what stands here is set from outside.
 
-Read in this order: ``platform`` sets a network's convolutions to ``cpu`` or ``gpu``, ``mixed_precision`` those in a
-narrower type than their weights. On a CPU they are ``canonical``'s, with ``kernel_gradient``, or ``winograd``'s, or
-``grouped``'s, or matrix products; ``filtered`` has kernels ready for many maps. ``taps`` and ``remat`` serve them all.
+In reading order: ``choice`` gives a network's convolutions the function that suits a platform, ``cpu`` or ``gpu``, and
+``mixed_precision`` those in a narrower type than their weights. ``cpu`` chooses by shape among matrix products,
+``winograd``, ``grouped`` and ``canonical``, whose kernels' gradients are ``kernel_gradient``'s; ``filtered`` prepares
+wide kernels once for many maps. ``taps`` is what several of them need, and ``remat`` says which results are kept.
 """

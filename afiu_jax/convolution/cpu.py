@@ -17,7 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from afiu_jax.convolution import canonical, grouped
-from afiu_jax.convolution.remat import PRODUCT, keep
+from afiu_jax.convolution.remat import KEPT, keep
 from afiu_jax.convolution.taps import padding_in_pixels, windows_of
 from afiu_jax.convolution.winograd import convolve_3x3, is_wide
 
@@ -65,7 +65,7 @@ def convolve(
         options |= {"rhs_dilation": rhs_dilation, "feature_group_count": feature_group_count}
         compute = jax.lax.conv_general_dilated if in_use else canonical.convolve
         found = grouped.convolve(x, kernel, strides, padding, compute=compute, **options)
-        return checkpoint_name(found, PRODUCT)
+        return checkpoint_name(found, KEPT)
     if in_use and _suits_eigen(x, kernel, strides, padding, rhs_dilation):
         (above, below), across = padding
         padding = ((above, below + 1), across)

@@ -2,7 +2,8 @@
 
 XLA tells a kernel's gradient from a convolution by the shapes that it meets. Where maps are no larger than the kernel,
 or the kernel's taps lie apart, it takes the one for the other: maps are transposed to make batches of channels, and a
-dilated kernel's gradient becomes a convolution with a kernel as large as the map. The result is the same.
+dilated kernel's gradient becomes a convolution with a kernel as large as the map. The result is the same. Convolutions
+of ``mixed_precision`` are computed so on every platform.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from afiu_jax.convolution.remat import PRODUCT
+from afiu_jax.convolution.remat import KEPT
 from afiu_jax.convolution.taps import padding_in_pixels
 
 Pair = Sequence[int]
@@ -66,7 +67,7 @@ def convolve(
     else:
         found = _dilated(x, kernel, tuple(map(tuple, padding)), dilation, tuple(options.items()))
         # Policies of jax.checkpoint look for convolutions, and see none inside a function with a gradient of its own.
-        found = checkpoint_name(found, PRODUCT)
+        found = checkpoint_name(found, KEPT)
     return jax.lax.optimization_barrier(found)[:, : results[0], : results[1]] if max(fill) else found
 
 

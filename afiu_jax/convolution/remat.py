@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
-PRODUCT = "product"
+KEPT = "kept convolution"
 """Name of results that ``jax.checkpoint`` should keep, of convolutions in which it sees none."""
 
 
 def keep(found: Array, kernel: Sequence[int]) -> Array:
-    """Names a convolution's result ``PRODUCT``, if it should be kept.
+    """Names a convolution's result ``KEPT``, if it should be kept.
 
     Args:
         found: the result.
         kernel: sides, input and output channels.
     """
-    return found if is_repeatable(kernel) else checkpoint_name(found, PRODUCT)
+    return found if is_repeatable(kernel) else checkpoint_name(found, KEPT)
 
 
 def is_repeatable(kernel: Sequence[int]) -> bool:

@@ -25,8 +25,11 @@ _AT_ONCE = 2
 their maps leave its cache: a sixth more time for eight. One after the other, as odd numbers go, each reads the
 weights."""
 
-_SMALL = 512 * 512
-"""Pixels of an image up to which a batch is shared: at 640 by 640 nothing was gained, and memory counts."""
+_THREADS = 4
+"""The most calls at the same time, each of which needs memory for as many images: of AFIU at 320 px 0.7 GB."""
+
+_SMALL = 400 * 400
+"""Pixels of an image up to which that is done. From 512 on nothing was gained, as convolutions are shared then."""
 
 
 def make_predict_step(
@@ -35,16 +38,19 @@ def make_predict_step(
     """``(*state, images) -> maps`` in 0…1 at the images' size; 1 minus them if ``inverted``.
 
     The state is that of ``graph``: weights, batch statistics, and filtered kernels if it expects them.
-    ``deterministic`` is as of ``make_train_step``. A single CPU device is a program's for each equal part of a batch,
-    as many as there are processors, in threads: of what a network does, XLA shares some among them unequally, and some
-    not at all.
+    ``deterministic`` is as of ``make_train_step``.
+
+    On a single CPU device a batch is cut into equal parts, as many as divide it, but no more than there are processors.
+    Each is a call of the program in a thread of its own, and maps are NumPy's: XLA's libraries share a convolution
+    among processors unequally, or not at all. Settings of JAX that hold in the calling thread alone (contexts such as
+    ``jax.enable_x64``) do not reach the others.
     """
     program = predict_program(graph, inverted=inverted, deterministic=deterministic)
-    return partial(_in_threads, program, set()) if _is_one_cpu() else program
+    return partial(_in_threads, program) if _is_one_cpu() else program
 
 
 def predict_program(graph: nnx.GraphDef, *, inverted: bool, deterministic: bool) -> Callable[..., Maps]:
-    """The jitted function of ``make_predict_step``, for a batch that is not shared."""
+    """The jitted function of ``make_predict_step``, for one part of a batch, or all of it."""
     in_parts = _is_one_cpu()
     options = _PREDICT_OPTIONS.get(jax.default_backend(), {}) | (DETERMINISTIC if deterministic else {})
 
@@ -70,18 +76,15 @@ def _is_one_cpu() -> bool:
     return jax.default_backend() == "cpu" and jax.device_count() == 1
 
 
-def _in_threads(program: Callable[..., Maps], met: set[tuple], *state_and_images: nnx.State | Images) -> Maps:
-    """``program`` for equal parts of the images at the same time; sizes that it has ``met`` are compiled."""
+def _in_threads(program: Callable[..., Maps], *state_and_images: nnx.State | Images) -> Maps:
+    """``program`` for equal parts of the images at the same time; JAX compiles it once, while the others wait."""
     *state, images = state_and_images
     _, height, width, _ = images.shape
-    count = max(n for n in range(1, processors() + 1) if len(images) % n == 0)
+    count = max(n for n in range(1, min(processors(), _THREADS) + 1) if len(images) % n == 0)
     if count == 1 or height * width > _SMALL:
         return program(*state, images)
     parts = np.split(np.asarray(images), count)
     run = lambda part: np.asarray(program(*state, part))  # noqa: E731
-    if parts[0].shape not in met:  # else each thread would compile it
-        met.add(parts[0].shape)
-        return np.concatenate([run(part) for part in parts])
     with ThreadPoolExecutor(count - 1) as pool:
         others = pool.map(run, parts[1:])
         # One part in this thread, whose memory is kept (``keep_freed_memory``).

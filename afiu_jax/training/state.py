@@ -9,9 +9,9 @@ import optax
 from flax import nnx
 
 from afiu_jax.batch_norm import BatchNorm
+from afiu_jax.convolution.choice import set_convolutions
 from afiu_jax.convolution.filtered import filter_kernels
 from afiu_jax.convolution.mixed_precision import set_late_casts
-from afiu_jax.convolution.platform import set_convolutions
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 
 
