@@ -40,10 +40,10 @@ def make_predict_step(
     The state is that of ``graph``: weights, batch statistics, and filtered kernels if it expects them.
     ``deterministic`` is as of ``make_train_step``.
 
-    On a single CPU device a batch is cut into equal parts, as many as divide it, but no more than there are processors.
-    Each is a call of the program in a thread of its own, and maps are NumPy's: XLA's libraries share a convolution
-    among processors unequally, or not at all. Settings of JAX that hold in the calling thread alone (contexts such as
-    ``jax.enable_x64``) do not reach the others.
+    On a single CPU device a batch is cut into equal parts, as many as divide it, but no more than there are processors
+    or than four. Each is a call of the program in a thread of its own, and maps are NumPy's: XLA's libraries share a
+    convolution among processors unequally, or not at all. Settings of JAX that hold in the calling thread alone
+    (contexts such as ``jax.enable_x64``) do not reach the others.
     """
     program = predict_program(graph, inverted=inverted, deterministic=deterministic)
     return partial(_in_threads, program) if _is_one_cpu() else program
