@@ -146,7 +146,7 @@ def test_barriers_stay_in_the_program_until_operations_are_fused(monkeypatch):
     images, masks = (jnp.zeros((4, 8, 8, c)) for c in (3, 1))
     loss = lambda prediction, masks: jnp.square(prediction.logits - masks).mean()  # noqa: E731
     step = make_train_step(graph_of(model, training=True), loss, optimizer)
-    maps = predict_program(graph_of(model, training=False), inverted=False, deterministic=False)
+    maps = predict_program(graph_of(model, training=False))
     state = create_state(model, optimizer)
     for program in (step.lower(state, images, masks), maps.lower(state.params, state.batch_stats, images)):
         assert "opt-barrier" in program.compile().as_text()
@@ -155,7 +155,7 @@ def test_barriers_stay_in_the_program_until_operations_are_fused(monkeypatch):
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_maps_do_not_depend_on_how_many_images_there_are(count):
     model = Small()
-    predict = predict_program(graph_of(model, training=False), inverted=False, deterministic=False)
+    predict = predict_program(graph_of(model, training=False))
     state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     images = jnp.asarray(np.random.default_rng(0).standard_normal((count, 8, 6, 3)), jnp.float32)
     maps = predict(*state, images)

@@ -29,27 +29,28 @@ class OneConvolution(nnx.Module):
         return Prediction(self.head(x))
 
 
+def network():
+    """Its graph and its state."""
+    model = OneConvolution()
+    return graph_of(model, training=False), (nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat))
+
+
 @pytest.fixture
-def network(monkeypatch):
-    """A network on so many processors, and a list of the parts that each thread computes."""
+def predictor(monkeypatch):
+    """Makes maps on so many processors, and a list of how many images each call of the program had."""
 
     def on(processors):
-        model, calls = OneConvolution(), []
+        graph, state = network()
+        sizes = []
         monkeypatch.setattr(module, "processors", lambda: processors)
 
         def noted(graph, **options):
             program = predict_program(graph, **options)
-
-            def run(*state_and_images):
-                calls.append((threading.current_thread(), len(state_and_images[-1])))
-                return program(*state_and_images)
-
-            return run
+            return lambda *given: sizes.append(len(given[-1])) or program(*given)
 
         monkeypatch.setattr(module, "predict_program", noted)
-        predict = make_predict_step(graph_of(model, training=False))
-        state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
-        return lambda images: predict(*state, images), calls
+        predict = make_predict_step(graph)
+        return lambda images: predict(*state, images), sizes
 
     return on
 
@@ -62,22 +63,21 @@ def images_of(count, side=8):
     ("processors", "count", "parts"),
     [(2, 8, [4, 4]), (2, 2, [1, 1]), (4, 6, [2, 2, 2]), (16, 8, [2] * 4), (2, 3, [3]), (1, 8, [8]), (2, 1, [1])],
 )
-def test_equal_parts_of_a_batch_give_its_maps(network, processors, count, parts):
+def test_equal_parts_of_a_batch_give_its_maps(predictor, processors, count, parts):
     images = images_of(count)
-    expected = network(1)[0](images)
-    predict, calls = network(processors)
-    for given in (images, jnp.asarray(images), images):
+    graph, state = network()
+    expected = predict_program(graph)(*state, images)
+    predict, sizes = predictor(processors)
+    for given in (images, jnp.asarray(images)):
         np.testing.assert_allclose(predict(given), expected, rtol=1e-6)
-    assert [size for _, size in calls] == 3 * parts
+    assert sizes == 2 * parts
 
 
 def test_threads_compile_a_program_once(monkeypatch):
     monkeypatch.setattr(module, "processors", lambda: 4)
-    model = OneConvolution()
-    program = predict_program(graph_of(model, training=False), inverted=False, deterministic=False)
-    traced = []
-    noted = jax.jit(lambda *arguments: traced.append(arguments) or program.__wrapped__(*arguments))
-    state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    graph, state = network()
+    program, traced = predict_program(graph), []
+    noted = jax.jit(lambda *given: traced.append(given) or program.__wrapped__(*given))
     for _ in range(2):
         module._in_threads(noted, *state, images_of(4))
     assert len(traced) == noted._cache_size() == 1
@@ -96,36 +96,32 @@ def test_parts_are_computed_at_the_same_time(monkeypatch, processors, threads):
     np.testing.assert_array_equal(module._in_threads(program, images), images[..., :1])
 
 
-def test_several_devices_share_a_batch_in_their_own_way(network, monkeypatch):
+def test_several_devices_share_a_batch_in_their_own_way(predictor, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 2)
-    predict, calls = network(2)
+    predict, sizes = predictor(2)
     predict(images_of(4))
-    assert [size for _, size in calls] == [4]
+    assert sizes == [4]
 
 
 def test_maps_are_inverted_when_told():
-    model = OneConvolution()
-    state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
-    graph = graph_of(model, training=False)
+    graph, state = network()
     maps, inverted = (make_predict_step(graph, inverted=on)(*state, images_of(2)) for on in (False, True))
     np.testing.assert_allclose(inverted, 1 - maps, atol=1e-6)
 
 
 @pytest.mark.parametrize(("count", "at_once"), [(2, None), (3, 1), (4, 2), (6, 2)])
 def test_a_program_takes_two_images_through_the_network_together(count, at_once):
-    model = OneConvolution()
-    program = predict_program(graph_of(model, training=False), inverted=False, deterministic=False)
-    state = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
-    traced = str(jax.make_jaxpr(program.__wrapped__)(*state, images_of(count)))
+    graph, state = network()
+    traced = str(jax.make_jaxpr(predict_program(graph).__wrapped__)(*state, images_of(count)))
     assert ("scan" in traced) == (at_once is not None)
     assert at_once is None or f"f32[{count // at_once},{at_once},8,10,3]" in traced
 
 
-def test_large_images_are_not_shared(network):
-    predict, calls = network(2)
+def test_large_images_are_not_shared(predictor):
+    predict, sizes = predictor(2)
     for side in (390, 400):  # by 392 and by 402
         predict(images_of(2, side))
-    assert [size for _, size in calls] == [1, 1, 2]
+    assert sizes == [1, 1, 2]
 
 
 def test_an_error_of_any_part_is_raised(monkeypatch):

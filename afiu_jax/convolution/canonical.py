@@ -12,8 +12,7 @@ import jax
 from jaxtyping import Array, Float
 
 from afiu_jax.convolution.kernel_gradient import kernel_gradient
-
-Pair = Sequence[int]
+from afiu_jax.convolution.taps import Pair
 
 
 def convolve(

@@ -18,10 +18,8 @@ from jaxtyping import Array, Float
 
 from afiu_jax.convolution import canonical, grouped
 from afiu_jax.convolution.remat import KEPT, keep
-from afiu_jax.convolution.taps import padding_in_pixels, windows_of
-from afiu_jax.convolution.winograd import convolve_3x3, is_wide
-
-Pair = Sequence[int]
+from afiu_jax.convolution.taps import Pair, padding_in_pixels, windows_of
+from afiu_jax.convolution.winograd import convolve_3x3, is_wide_3x3
 
 
 def convolve(
@@ -111,7 +109,7 @@ _HEAD = 4
 
 
 def _suits_winograd(x: Array, kernel: Array, strides: Pair, dilation: Pair) -> bool:
-    return is_wide(kernel.shape, strides, dilation, x.dtype) and _pixels(x, strides) >= _LARGE
+    return is_wide_3x3(kernel.shape, strides, dilation, x.dtype) and _pixels(x, strides) >= _LARGE
 
 
 def _suits_eigen(x: Array, kernel: Array, strides: Pair, padding: Sequence[Pair], dilation: Pair) -> bool:

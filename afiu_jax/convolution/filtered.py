@@ -10,10 +10,8 @@ from flax.nnx.nn.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from afiu_jax.convolution.cpu import convolve_in_use
-from afiu_jax.convolution.taps import padding_in_pixels
-from afiu_jax.convolution.winograd import convolve_3x3, filter_kernel, is_wide
-
-Pair = Sequence[int]
+from afiu_jax.convolution.taps import Pair, padding_in_pixels
+from afiu_jax.convolution.winograd import convolve_3x3, filter_kernel, is_wide_3x3
 
 
 class FilteredKernel(nnx.Variable):
@@ -61,7 +59,7 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
             continue
         strides, dilation = (np.broadcast_to(n or 1, 2).tolist() for n in (module.strides, module.kernel_dilation))
         dtype = jnp.dtype(module.dtype or module.param_dtype)
-        if kernels[path].ndim == 4 and is_wide(module.kernel_shape, strides, dilation, dtype):
+        if kernels[path].ndim == 4 and is_wide_3x3(module.kernel_shape, strides, dilation, dtype):
             wide[path] = module
     filtered = jax.jit(lambda kernels: [filter_kernel(kernel.astype(jnp.float32)) for kernel in kernels])(
         [kernels[path] for path in wide]

@@ -15,9 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from afiu_jax.convolution.remat import KEPT
-from afiu_jax.convolution.taps import padding_in_pixels
-
-Pair = Sequence[int]
+from afiu_jax.convolution.taps import Pair, padding_in_pixels
 
 
 def convolve(

@@ -13,9 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from afiu_jax.convolution.taps import windows_of
-
-Pair = Sequence[int]
+from afiu_jax.convolution.taps import Pair, windows_of
 
 _TAPS = 7 * 7
 """Of a kernel whose taps are written out one by one; of more, the program would be long."""

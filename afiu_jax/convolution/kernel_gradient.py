@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Pair = Sequence[int]
+from afiu_jax.convolution.taps import Pair
 
 
 def kernel_gradient(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Pair = Sequence[int]
+"""A number for each of the two image axes, down and across."""
 
 
 def padding_in_pixels(

@@ -28,7 +28,7 @@ _KERNEL = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2
 _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
 
-def is_wide(kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], dtype: DTypeLike) -> bool:
+def is_wide_3x3(kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], dtype: DTypeLike) -> bool:
     """Whether a convolution can be computed so, and has as many channels as it takes to gain.
 
     Args:

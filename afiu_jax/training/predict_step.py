@@ -26,31 +26,33 @@ their maps leave its cache: a sixth more time for eight. One after the other, as
 weights."""
 
 _THREADS = 4
-"""The most calls at the same time, each of which needs memory for as many images: of AFIU at 320 px 0.7 GB."""
+"""The most threads that compute at the same time. Each needs memory of its own, for AFIU at 320 px 0.26 GB."""
 
-_SMALL = 400 * 400
-"""Pixels of an image up to which that is done. From 512 on nothing was gained, as convolutions are shared then."""
+_SHARED = 400 * 400
+"""Pixels of an image up to which threads share a batch. Of 512×512 they gain nothing: XLA's libraries share those."""
 
 
 def make_predict_step(
     graph: nnx.GraphDef, *, inverted: bool = False, deterministic: bool = False
 ) -> Callable[..., Maps]:
-    """``(*state, images) -> maps`` in 0…1 at the images' size; 1 minus them if ``inverted``.
-
-    The state is that of ``graph``: weights, batch statistics, and filtered kernels if it expects them.
-    ``deterministic`` is as of ``make_train_step``.
+    """``(*state, images) -> maps``, from normalised images ``[b, h, w, 3]`` to float32 ``[b, h, w, 1]`` in 0…1.
 
     On a single CPU device a batch is cut into equal parts, as many as divide it, but no more than there are processors
     or than four. Each is a call of the program in a thread of its own, and maps are NumPy's: XLA's libraries share a
     convolution among processors unequally, or not at all. Settings of JAX that hold in the calling thread alone
     (contexts such as ``jax.enable_x64``) do not reach the others.
+
+    Args:
+        graph: the network. Its state is weights, batch statistics, and filtered kernels if it expects them.
+        inverted: gives 1 minus the maps.
+        deterministic: as of ``make_train_step``.
     """
     program = predict_program(graph, inverted=inverted, deterministic=deterministic)
     return partial(_in_threads, program) if _is_one_cpu() else program
 
 
-def predict_program(graph: nnx.GraphDef, *, inverted: bool, deterministic: bool) -> Callable[..., Maps]:
-    """The jitted function of ``make_predict_step``, for one part of a batch, or all of it."""
+def predict_program(graph: nnx.GraphDef, *, inverted: bool = False, deterministic: bool = False) -> Callable[..., Maps]:
+    """The jitted function of ``make_predict_step``, with its arguments, for one part of a batch or all of it."""
     in_parts = _is_one_cpu()
     options = _PREDICT_OPTIONS.get(jax.default_backend(), {}) | (DETERMINISTIC if deterministic else {})
 
@@ -81,7 +83,7 @@ def _in_threads(program: Callable[..., Maps], *state_and_images: nnx.State | Ima
     *state, images = state_and_images
     _, height, width, _ = images.shape
     count = max(n for n in range(1, min(processors(), _THREADS) + 1) if len(images) % n == 0)
-    if count == 1 or height * width > _SMALL:
+    if count == 1 or height * width > _SHARED:
         return program(*state, images)
     parts = np.split(np.asarray(images), count)
     run = lambda part: np.asarray(program(*state, part))  # noqa: E731

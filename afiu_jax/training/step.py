@@ -84,7 +84,7 @@ def make_train_step(
             return value, nnx.state(model, nnx.BatchStat)
 
         if remat:
-            loss_of = jax.checkpoint(loss_of, policy=_KEPT)
+            loss_of = jax.checkpoint(loss_of, policy=_POLICY)
         (value, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         return batch_stats, (value, gradients)
 
@@ -186,7 +186,7 @@ def _is_kept(primitive, *operands, **_) -> bool:
 
 
 # Of convolutions whose sum is normalised, as AIM and SIM have them, the sum alone is kept: nothing needs its parts.
-_KEPT = jax.checkpoint_policies.save_from_both_policies(
+_POLICY = jax.checkpoint_policies.save_from_both_policies(
     _is_kept, jax.checkpoint_policies.save_only_these_names(SUM, KEPT)
 )
 
