@@ -1,8 +1,7 @@
-"""Batch normalisation with PyTorch's constants, over the whole batch or over groups of it, and its gradient."""
+"""Batch normalisation with PyTorch's constants, over the whole batch or over groups of it."""
 
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +11,13 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from afiu_jax.initializers import Constant, Streams, declare
+from afiu_jax.normalisation import normalise, statistics
 
 SUM = "sum of convolutions"
 """Name of what batch normalisation is given as such, for policies of ``jax.checkpoint``."""
+
+STATISTICS = "batch statistics"
+"""Name of a batch's means and variances, the same."""
 
 
 class SingleValueError(ValueError):
@@ -24,8 +27,8 @@ class SingleValueError(ValueError):
 class BatchNorm(nnx.BatchNorm):
     """Batch normalisation over all axes but the last, with PyTorch's constants.
 
-    Its momentum 0.1 is 0.9 here; epsilon is 1e-5. The variance is computed in two passes: E[x²] − E[x]² loses the
-    digits that small gradients need. The running variance is the biased one, where PyTorch keeps the unbiased one.
+    Its momentum 0.1 is 0.9 here; epsilon is 1e-5. The running variance is the biased one, where PyTorch keeps the
+    unbiased one.
 
     The parent's own update writes its statistics by index, which makes tracing a network quadratic in its depth:
     half of the time to the first step.
@@ -36,7 +39,8 @@ class BatchNorm(nnx.BatchNorm):
 
     ``folded``: scale and bias are those that ``fold`` gives, and the statistics are not looked at.
 
-    ``loops``: sums of few pixels are the program's own loops, see ``_sum``; for one CPU.
+    ``one_pass``: a map is read once for its statistics, ``loops``: sums of few pixels are the program's own loops, see
+    ``normalisation``; the one for GPUs, the other for one CPU.
     """
 
     def __init__(self, features: int, *, bias_value: float = 0.0, frozen: bool = False, **options):
@@ -47,6 +51,7 @@ class BatchNorm(nnx.BatchNorm):
         self.frozen = frozen
         self.groups = 1
         self.folded = False
+        self.one_pass = False
         self.loops = False
 
     def __call__(self, x: Float[Array, "... c"], *, is_sum: bool = False) -> Float[Array, "... c"]:
@@ -74,78 +79,15 @@ class BatchNorm(nnx.BatchNorm):
             normalised, mean, var = self._by_its_own(x)
         for running, value in ((self.mean, mean), (self.var, var)):
             old = running.get_value()
-            running.set_value(self.momentum * old + (1 - self.momentum) * jax.lax.stop_gradient(value))
+            running.set_value(self.momentum * old + (1 - self.momentum) * value)
         return normalised
 
     def _by_its_own(self, x: Array) -> tuple[Array, Array, Array]:
         """Normalised by its own statistics, and these."""
-        return _normalise(x, self.scale[...], self.bias[...], self.epsilon, jnp.dtype(self.dtype), self.loops)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _normalise(
-    x: Array, scale: Array, bias: Array, epsilon: float, dtype: jnp.dtype, loops: bool
-) -> tuple[Array, Array, Array]:
-    """``x`` normalised by its own statistics; mean and biased variance, of which no gradient is taken.
-
-    Its gradient is written out in two sums over the map (Ioffe and Szegedy 2015), which a GPU's program computes in
-    fewer fusions than the derived one.
-
-    Args:
-        x: ``[..., c]`` of the compute type.
-        scale: ``[c]``, float32.
-        bias: ``[c]``, float32.
-        epsilon: is added to the variance.
-        dtype: of the normalised values; mean and variance are float32 at least.
-        loops: how sums of few pixels are computed, see ``_sum``.
-    """
-    return _normalise_forward(x, scale, bias, epsilon, dtype, loops)[0]
-
-
-def _normalise_forward(x, scale, bias, epsilon, dtype, loops):
-    count = x.size // x.shape[-1]
-    mean = _sum(_wide(x), loops) / count
-    var = _sum(jnp.square(_wide(x) - mean), loops) / count
-    inverse = jax.lax.rsqrt(var + epsilon)
-    normalised = (_wide(x) - mean) * (scale * inverse) + bias
-    return (normalised.astype(dtype), mean, var), (x, scale, mean, inverse)
-
-
-def _normalise_backward(epsilon, dtype, loops, kept, cotangents):
-    x, scale, mean, inverse = kept
-    above = _wide(cotangents[0])
-    standard = (_wide(x) - mean) * inverse
-    bias_gradient = _sum(above, loops)
-    scale_gradient = _sum(above * standard, loops)
-    count = x.size // x.shape[-1]
-    gradient = (scale * inverse) * (above - (bias_gradient + standard * scale_gradient) / count)
-    return gradient.astype(x.dtype), scale_gradient, bias_gradient
-
-
-_normalise.defvjp(_normalise_forward, _normalise_backward)
-
-
-_FEW = 4096
-"""Pixels of all images, or of a group of them, up to which XLA's loops take no more of a step than its library."""
-
-
-def _sum(x: Float[Array, "... c"], loops: bool) -> Float[Array, " c"]:
-    """Over all axes but the last.
-
-    On a CPU, XLA leaves sums to a library, and takes milliseconds for each to look it up as a program is read and to
-    prepare it in the first step. AFIU's step at 160 px has 628, four fifths of them of few pixels. With ``loops`` these
-    are not left to it, since they are not written as sums: a − (−b), which is a + b to the last bit. No all-reduce
-    knows that, so it is not for maps that lie on several devices.
-    """
-    axes = tuple(range(x.ndim - 1))
-    if loops and x.size // x.shape[-1] <= _FEW:
-        return jax.lax.reduce(x, np.zeros((), x.dtype), lambda a, b: a - (-b), axes)
-    return x.sum(axes)
-
-
-def _wide(x: Array) -> Array:
-    """In float32 at least."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        found = statistics(jax.lax.stop_gradient(x), near=self.mean[...] if self.one_pass else None, loops=self.loops)
+        mean, var = (checkpoint_name(values, STATISTICS) for values in found)
+        scale, bias, dtype = self.scale[...], self.bias[...], jnp.dtype(self.dtype)
+        return normalise(x, mean, var, scale, bias, self.epsilon, dtype, self.loops), mean, var
 
 
 def fold(model: nnx.Module, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -187,10 +187,12 @@ def test_remat_repeats_what_lies_between_convolutions_and_cheap_ones(
         step = step.__wrapped__  # a program with options of the compiler cannot be part of another
         flat = lambda *leaves, step=step, tree=tree: jax.tree.leaves(step(*jax.tree.unflatten(tree, leaves)))  # noqa: E731
         program = str(jax.make_jaxpr(flat)(*leaves))
-        counts.append([program.count(f"{name}[") + program.count(f" {name} ") for name in (primitive, "rsqrt")])
-    (convolutions, norms), (convolutions_again, norms_again) = counts
+        names = (primitive, "rsqrt", "reduce_sum", "reduce")  # sums are the last where they are loops
+        counts.append([program.count(f"{name}[") + program.count(f" {name} ") for name in names])
+    (convolutions, norms, *sums), (convolutions_again, norms_again, *sums_again) = counts
     assert convolutions_again == convolutions + repeated > repeated
     assert norms_again > norms
+    assert sums_again == sums != [0, 0]  # statistics are kept
 
 
 def test_accumulation_normalises_one_part_at_a_time():

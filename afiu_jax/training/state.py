@@ -61,8 +61,9 @@ def graph_of(
     set_convolutions(model, platform, training=training)
     set_late_casts(model, training)
     if training:
-        one_cpu = (platform or jax.default_backend()) == "cpu" and jax.device_count() == 1
-        train_mode(model, frozen, norm_groups, loops=one_cpu)
+        platform = platform or jax.default_backend()
+        one_cpu = platform == "cpu" and jax.device_count() == 1
+        train_mode(model, frozen, norm_groups, one_pass=platform == "gpu", loops=one_cpu)
     else:
         model.eval()
     return nnx.graphdef(model)
@@ -82,16 +83,18 @@ def graph_in_use(model: nnx.Module, params: nnx.State) -> tuple[nnx.GraphDef, nn
     return nnx.graphdef(model), filtered
 
 
-def train_mode(model: nnx.Module, frozen: Frozen, norm_groups: int = 1, *, loops: bool = False) -> None:
+def train_mode(
+    model: nnx.Module, frozen: Frozen, norm_groups: int = 1, *, one_pass: bool = False, loops: bool = False
+) -> None:
     """Sets a network for training, in place, and what is frozen of it for use: there statistics stay as they are.
 
-    ``norm_groups`` are the parts of a batch with statistics of their own, and ``loops`` says how these are summed, see
-    ``BatchNorm``.
+    ``norm_groups`` are the parts of a batch with statistics of their own; ``one_pass`` and ``loops`` say how these are
+    computed, see ``BatchNorm``.
     """
     model.train()
     for _, module in nnx.iter_modules(model):
         if isinstance(module, BatchNorm):
-            module.groups, module.loops = norm_groups, loops
+            module.groups, module.one_pass, module.loops = norm_groups, one_pass, loops
     for path, module in nnx.iter_modules(model):  # those in lists, too
         if path and frozen(str(path[0])):
             module.eval()

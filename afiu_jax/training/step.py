@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from afiu_jax.batch_norm import SUM
+from afiu_jax.batch_norm import STATISTICS, SUM
 from afiu_jax.convolution.remat import KEPT, is_repeatable
 from afiu_jax.dropout import dropout_key
 from afiu_jax.errors import UserError
@@ -187,7 +187,7 @@ def _is_kept(primitive, *operands, **_) -> bool:
 
 # Of convolutions whose sum is normalised, as AIM and SIM have them, the sum alone is kept: nothing needs its parts.
 _POLICY = jax.checkpoint_policies.save_from_both_policies(
-    _is_kept, jax.checkpoint_policies.save_only_these_names(SUM, KEPT)
+    _is_kept, jax.checkpoint_policies.save_only_these_names(SUM, STATISTICS, KEPT)
 )
 
 
