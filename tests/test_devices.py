@@ -11,7 +11,6 @@ import optax
 import pytest
 from conftest import ROOT, tiny_config
 from flax import nnx
-from jax.experimental.layout import Format, Layout
 from pocket import pocket_config
 
 from afiu_jax.batch_norm import batch_norm
@@ -267,15 +266,3 @@ def test_the_guard_and_the_counter_notice():
 
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"
-
-
-def test_a_state_in_other_layouts_is_not_kept_beside_the_new_one():
-    """Two copies of weights and moments would be the memory that the option is to save."""
-    column_by_column = Format(Layout((1, 0)), jax.sharding.SingleDeviceSharding(jax.devices()[0]))
-    given = {"in_shardings": (column_by_column, None), "out_shardings": (column_by_column, None)}
-    step = in_own_layouts(jax.jit(lambda state, x: (state + x, x), donate_argnums=0, **given))
-    first = jnp.ones((4, 8))
-    second, _ = step(first, jnp.ones(()))
-    assert second.format.layout.major_to_minor == (1, 0)
-    assert first.is_deleted()
-    np.testing.assert_array_equal(second, 2 * np.ones((4, 8)))
