@@ -11,13 +11,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from afiu_jax.initializers import Constant, Streams, declare
-from afiu_jax.normalisation import normalise, statistics
+from afiu_jax.normalisation import Way, normalise
 
 SUM = "sum of convolutions"
 """Name of what batch normalisation is given as such, for policies of ``jax.checkpoint``."""
-
-STATISTICS = "batch statistics"
-"""Name of a batch's means and variances, the same."""
 
 
 class SingleValueError(ValueError):
@@ -39,8 +36,7 @@ class BatchNorm(nnx.BatchNorm):
 
     ``folded``: scale and bias are those that ``fold`` gives, and the statistics are not looked at.
 
-    ``one_pass``: a map is read once for its statistics, ``loops``: sums of few pixels are the program's own loops, see
-    ``normalisation``; the one for GPUs, the other for one CPU.
+    ``way``: how statistics are computed, see ``normalisation``.
     """
 
     def __init__(self, features: int, *, bias_value: float = 0.0, frozen: bool = False, **options):
@@ -51,8 +47,7 @@ class BatchNorm(nnx.BatchNorm):
         self.frozen = frozen
         self.groups = 1
         self.folded = False
-        self.one_pass = False
-        self.loops = False
+        self.way: Way = "two passes"
 
     def __call__(self, x: Float[Array, "... c"], *, is_sum: bool = False) -> Float[Array, "... c"]:
         """Normalised by the batch's statistics in training, by the running ones in use.
@@ -79,15 +74,12 @@ class BatchNorm(nnx.BatchNorm):
             normalised, mean, var = self._by_its_own(x)
         for running, value in ((self.mean, mean), (self.var, var)):
             old = running.get_value()
-            running.set_value(self.momentum * old + (1 - self.momentum) * value)
+            running.set_value(self.momentum * old + (1 - self.momentum) * jax.lax.stop_gradient(value))
         return normalised
 
     def _by_its_own(self, x: Array) -> tuple[Array, Array, Array]:
         """Normalised by its own statistics, and these."""
-        found = statistics(jax.lax.stop_gradient(x), near=self.mean[...] if self.one_pass else None, loops=self.loops)
-        mean, var = (checkpoint_name(values, STATISTICS) for values in found)
-        scale, bias, dtype = self.scale[...], self.bias[...], jnp.dtype(self.dtype)
-        return normalise(x, mean, var, scale, bias, self.epsilon, dtype, self.loops), mean, var
+        return normalise(x, self.scale[...], self.bias[...], self.epsilon, jnp.dtype(self.dtype), self.way)
 
 
 def fold(model: nnx.Module, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

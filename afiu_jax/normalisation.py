@@ -1,101 +1,106 @@
-"""The arithmetic of batch normalisation: a batch's statistics, and values normalised by them, with their gradient."""
+"""The arithmetic of batch normalisation: values normalised by their own statistics, and the gradient of that."""
 
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+STATISTICS = "batch statistics"
+"""Name of means and variances, for policies of ``jax.checkpoint``."""
 
-def statistics(
-    x: Float[Array, "... c"], *, near: Float[Array, " c"] | None = None, loops: bool = False
-) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    """Mean and biased variance over all axes but the last, float32 at least; no gradient is to be taken of them.
-
-    In two passes, the variance from differences from the mean, since E[x²] − E[x]² loses the digits that small
-    gradients need. With ``near``, in one: both from differences from that (shifted data; Chan, Golub and LeVeque,
-    The American Statistician 1983), which loses (mean − near)² / variance of the last digits. A GPU then reads ``x``
-    once; on a CPU two sums in one loop take longer than two passes.
-
-    Args:
-        x: of the compute type.
-        near: about the mean, such as the running one.
-        loops: how sums of few values are computed, see ``_sum``.
-    """
-    x, count = _wide(x), x.size // x.shape[-1]
-    if near is None:
-        mean = _sum(x, loops) / count
-        return mean, _sum(jnp.square(x - mean), loops) / count
-    apart = x - near
-    off, square = _sum(apart, loops) / count, _sum(jnp.square(apart), loops) / count
-    return near + off, jnp.maximum(square - jnp.square(off), 0)
+Way = Literal["two passes", "loops", "one pass"]
+"""How statistics are computed, the same up to rounding: anywhere, on one CPU (see ``_sum``), on a GPU."""
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def normalise(
     x: Float[Array, "... c"],
-    mean: Float[Array, " c"],
-    var: Float[Array, " c"],
     scale: Float[Array, " c"],
     bias: Float[Array, " c"],
     epsilon: float,
     dtype: jnp.dtype,
-    loops: bool = False,
-) -> Float[Array, "... c"]:
-    """``x`` normalised by its own statistics.
+    way: Way,
+) -> tuple[Float[Array, "... c"], Float[Array, " c"], Float[Array, " c"]]:
+    """``x`` normalised by its own statistics; mean and biased variance, of which no gradient is taken.
 
-    Its gradient, of which they are a part, is written out in two sums over the map (Ioffe and Szegedy 2015), which a
-    GPU's program computes in fewer fusions than the derived one.
+    Its gradient is written out in two sums over the map (Ioffe and Szegedy 2015), which a GPU's program computes in
+    fewer fusions than the derived one.
 
     Args:
         x: of the compute type.
-        mean: of ``x``; its gradient is not handed on, as it is in that of ``x``.
-        var: biased, the same.
-        scale: float32, as ``bias``.
-        bias: what the normalised values' mean is.
+        scale: float32.
+        bias: float32.
         epsilon: is added to the variance.
-        dtype: of the result.
-        loops: how sums of few values are computed, see ``_sum``.
+        dtype: of the normalised values; mean and variance are float32 at least.
+        way: how sums are computed.
     """
-    return _forward(x, mean, var, scale, bias, epsilon, dtype, loops)[0]
+    return _forward(x, scale, bias, epsilon, dtype, way)[0]
 
 
-def _forward(x, mean, var, scale, bias, epsilon, dtype, loops):
+def _forward(x, scale, bias, epsilon, dtype, way):
+    mean, var = statistics(x, way)
+    mean, var = checkpoint_name(mean, STATISTICS), checkpoint_name(var, STATISTICS)
     inverse = jax.lax.rsqrt(var + epsilon)
     normalised = (_wide(x) - mean) * (scale * inverse) + bias
-    return normalised.astype(dtype), (x, mean, inverse, scale)
+    return (normalised.astype(dtype), mean, var), (x, scale, mean, inverse)
 
 
-def _backward(epsilon, dtype, loops, kept, above):
-    x, mean, inverse, scale = kept
-    above = _wide(above)
+def _backward(epsilon, dtype, way, kept, cotangents):
+    x, scale, mean, inverse = kept
+    above = _wide(cotangents[0])
     standard = (_wide(x) - mean) * inverse
-    bias_gradient = _sum(above, loops)
-    scale_gradient = _sum(above * standard, loops)
+    bias_gradient = _sum(above, way)
+    scale_gradient = _sum(above * standard, way)
     count = x.size // x.shape[-1]
     gradient = (scale * inverse) * (above - (bias_gradient + standard * scale_gradient) / count)
-    nothing = jnp.zeros_like(mean)
-    return gradient.astype(x.dtype), nothing, nothing, scale_gradient, bias_gradient
+    return gradient.astype(x.dtype), scale_gradient, bias_gradient
 
 
 normalise.defvjp(_forward, _backward)
+
+
+def statistics(x: Float[Array, "... c"], way: Way) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Mean and biased variance over all axes but the last, float32 at least.
+
+    In two passes the variance comes from differences from the mean, since E[x²] − E[x]² loses the digits that small
+    gradients need. In one, mean and variance come from differences from a value of the batch, the middle of the first
+    image (shifted data; Chan, Golub and LeVeque, The American Statistician 1983). With a value d standard deviations
+    from the mean, the variance has about 1 + d² times the rounding error; d² is a few as a rule, and never more than
+    there are values. A GPU then reads ``x`` once; on a CPU one loop for two sums takes longer than two passes.
+
+    Args:
+        x: of the compute type.
+        way: how.
+    """
+    x, count = _wide(x), x.size // x.shape[-1]
+    if way != "one pass":
+        mean = _sum(x, way) / count
+        return mean, _sum(jnp.square(x - mean), way) / count
+    near = jax.lax.stop_gradient(x[(0, *(side // 2 for side in x.shape[1:-1]))])
+    mean = _sum(x - near, way) / count
+    square = _sum(jnp.square(x - near), way) / count
+    # Never less than nothing, but for rounding where there are 10⁷ values and more.
+    return near + mean, jnp.maximum(square - jnp.square(mean), 0)
 
 
 _FEW = 4096
 """Pixels of all images, or of a group of them, up to which XLA's loops take no more of a step than its library."""
 
 
-def _sum(x: Float[Array, "... c"], loops: bool) -> Float[Array, " c"]:
+def _sum(x: Float[Array, "... c"], way: Way) -> Float[Array, " c"]:
     """Over all axes but the last.
 
     On a CPU, XLA leaves sums to a library, and takes milliseconds for each to look it up as a program is read and to
-    prepare it in the first step. AFIU's step at 160 px has 628, four fifths of them of few pixels. With ``loops`` these
+    prepare it in the first step. AFIU's step at 160 px has 628, four fifths of them of few pixels. As ``loops`` these
     are not left to it, since they are not written as sums: a − (−b), which is a + b to the last bit. No all-reduce
     knows that, so it is not for maps that lie on several devices.
     """
     axes = tuple(range(x.ndim - 1))
-    if loops and x.size // x.shape[-1] <= _FEW:
+    if way == "loops" and x.size // x.shape[-1] <= _FEW:
         return jax.lax.reduce(x, np.zeros((), x.dtype), lambda a, b: a - (-b), axes)
     return x.sum(axes)
 

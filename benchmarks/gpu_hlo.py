@@ -52,24 +52,26 @@ def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
         kernels: shapes of the network's weights, to tell their transposes from those of activations.
 
     Returns:
-        ``convolutions`` by direction and type; ``fusions``; ``transposes_by_convolutions``: how many operations that
-        feed or read a convolution change the order of dimensions, of activations and of weights; the bytes of
-        activations in float32 and in bfloat16 that convolutions read and write; and ``bytes_of_kernels``, operands and
-        results of everything that runs, each once and as a whole, those of a loop for one turn.
+        ``convolutions`` by direction and type; ``fusions``; ``all_reduces``, sums over devices;
+        ``transposes_by_convolutions``: how many operations that feed or read a convolution change the order of
+        dimensions, of activations and of weights; the bytes of activations in float32 and in bfloat16 that convolutions
+        read and write; and ``bytes_of_kernels``, operands and results of everything that runs, each once and as a
+        whole, or of operands the slices that alone are read; those of a loop for one turn.
     """
     computations = read_computations(hlo)
     transposing = {name for name, body in computations.items() if any(i.kind == "transpose" for i in body)}
     weights = {_sides(shape) for shape in kernels}
     convolutions, transposes, traffic = Counter(), Counter(), Counter()
-    fusions, moved = 0, 0
+    fusions, all_reduces, moved = 0, 0, 0
     callers = [i for body in computations.values() for i in body if i.kind != "call"]
     inside = {name for caller in callers for name in _CALLS.findall(caller.text)}  # of kernels: registers, no memory
     for name, body in computations.items():
         by_name = {instruction.name: instruction for instruction in body}
         for kernel in body if name not in inside else ():
             if kernel.kind not in _NOTHING:
-                moved += _bytes(kernel) + sum(_bytes(by_name[o]) for o in kernel.operands if o in by_name)
+                moved += _bytes(kernel) + _bytes_read(kernel, by_name, computations)
         fusions += sum(i.kind == "fusion" for i in body)
+        all_reduces += sum(i.kind in ("all-reduce", "all-reduce-start") for i in body)
         found = [i for i in body if _CONVOLUTION.search(i.text)]
         names = {i.name for i in found}
         # A convolution gives its result and its scratch memory as a tuple, from which others take the result.
@@ -92,6 +94,7 @@ def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
     return {
         "convolutions": dict(sorted(convolutions.items())),
         "fusions": fusions,
+        "all_reduces": all_reduces,
         "transposes_by_convolutions": {key: transposes[key] for key in ("activations", "weights")},
         "bytes_at_convolutions": {key: traffic[key] for key in ("f32", "bf16") if traffic[key]},
         "bytes_of_kernels": moved,
@@ -107,6 +110,20 @@ _NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "w
 def _bytes(instruction: Instruction) -> int:
     """Of its results."""
     return sum(prod(sides) * _BYTES.get(kind, 0) for kind, sides in instruction.arrays)
+
+
+def _bytes_read(kernel: Instruction, by_name: dict[str, Instruction], computations: dict) -> int:
+    """Of its operands."""
+    called = _CALLS.search(kernel.text) if kernel.kind == "fusion" else None
+    body = computations.get(called[1], []) if called else []
+    parameters = {i.text.partition(")")[0]: i.name for i in body if i.kind == "parameter"}
+    total = 0
+    for place, operand in enumerate(kernel.operands):
+        if operand in by_name:
+            readers = [i for i in body if parameters.get(str(place)) in i.operands]
+            slices_alone = readers and all(i.kind == "slice" for i in readers)
+            total += sum(map(_bytes, readers)) if slices_alone else _bytes(by_name[operand])
+    return total
 
 
 def _arrays(text: str) -> list[tuple[str, tuple[int, ...]]]:

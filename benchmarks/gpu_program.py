@@ -1,10 +1,11 @@
 """Compiles the training step for GPUs, present or not, and says what the program needs and consists of.
 
-    python benchmarks/gpu_program.py [--cards 2080ti a100 h100] [--dtype bfloat16] [--json gpu_program.json]
+    python benchmarks/gpu_program.py [--cards 2080ti a100 h100] [--dtype bfloat16] [--devices 8] [--json found.json]
 
 It needs the CUDA wheels (`uv sync --extra cuda12`, or an environment of its own), no driver and no card. Memory is what
-XLA plans: arguments and temporaries; scratch memory of convolutions is chosen on a real card and is not in it. On a
-machine with a card, `gpu_run.py` runs the step on it first and says how long it takes and how busy the card is.
+XLA plans: arguments and temporaries; scratch memory of convolutions is chosen on a real card and is not in it. With
+several devices, which share the batch, it is that of one of them. On a machine with a card, `gpu_run.py` runs the step
+on one first and says how long it takes and how busy the card is.
 """
 
 import argparse
@@ -35,13 +36,18 @@ def compile_step(card: Card, arguments: argparse.Namespace) -> dict:
     from jax.experimental import topologies
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    topology = topologies.get_topology_desc("", platform="cuda", target_config=card.target(), topology="1x1x1")
-    everywhere = NamedSharding(Mesh(np.asarray(topology.devices), ("data",)), PartitionSpec())
+    devices = f"1x1x{arguments.devices}"  # of one machine
+    topology = topologies.get_topology_desc("", platform="cuda", target_config=card.target(), topology=devices)
+    mesh = Mesh(np.asarray(topology.devices), ("data",))
     step, new_state, batch = make_step(arguments)
     state = jax.eval_shape(new_state)
-    placed = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere), (state, *batch))
+
+    def placed(tree, *spec):
+        sharding = NamedSharding(mesh, PartitionSpec(*spec))
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+
     began = time.monotonic()
-    compiled = step.lower(*placed).compile()
+    compiled = step.lower(placed(state), *placed(batch, "data")).compile()
     seconds = time.monotonic() - began
     if arguments.hlo:
         arguments.hlo.mkdir(parents=True, exist_ok=True)
@@ -83,6 +89,7 @@ def show(result: dict) -> None:
     print(f"  convolutions: {sum(result['convolutions'].values())}: {result['convolutions']}")
     print(f"  fusions: {result['fusions']}")
     print(f"  transposes beside convolutions: {result['transposes_by_convolutions']}")
+    print(f"  all-reduces: {result['all_reduces']}")
     traffic = {kind: round(size / 1e9, 2) for kind, size in result["bytes_at_convolutions"].items()}
     print(f"  GB of activations that convolutions read and write: {traffic}")
     print(f"  GB that all kernels read and write, each array once: {result['bytes_of_kernels'] / 1e9:.1f}")
@@ -92,9 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cards", nargs="+", choices=CARDS, default=list(CARDS))
     add_options(parser)
+    parser.add_argument("--devices", type=int, default=1, help="cards of one machine, to compile for")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--hlo", type=Path, help="folder for the text of the programs")
     arguments = parser.parse_args()
+    if arguments.devices < 1 or arguments.batch_size % arguments.devices:
+        raise ValueError(f"{arguments.devices} devices cannot share a batch of {arguments.batch_size} equally")
     # First, before this process, too, holds memory of a card.
     measured = run_step(arguments) if (here := cards()) else None
     if importlib.util.find_spec("jax_cuda12_plugin") is None:
@@ -104,7 +114,7 @@ def main() -> None:
     os.environ.update(JAX_SKIP_CUDA_CONSTRAINTS_CHECK="1", JAX_PLATFORMS="cpu,cuda")
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
     results = [compile_step(CARDS[card], arguments) for card in arguments.cards]
-    what = {name: getattr(arguments, name) for name in OPTIONS}
+    what = {name: getattr(arguments, name) for name in (*OPTIONS, "devices")}
     versions = {name: version(name) for name in ("jax", "jax-cuda12-plugin", "nvidia-cudnn-cu12")}
     cost = cost_per_image(arguments)
     print(f"compiled: {what}, {versions}")

@@ -47,6 +47,7 @@ def test_convolutions_fusions_and_transposes_are_counted():
     assert summarise(HLO, [(5, 5, 3, 4)]) == {
         "convolutions": {"Forward f32": 1},
         "fusions": 2,
+        "all_reduces": 0,
         "transposes_by_convolutions": {"activations": 1, "weights": 1},
         "bytes_at_convolutions": {"f32": 4 * (2 * 3 * 64 + 2 * 4 * 64)},
         # The image and the weights are read and written to be transposed; both and the maps; the maps twice more.
@@ -87,8 +88,47 @@ def test_loops_and_calls_move_what_their_bodies_do():
     assert summarise(LOOP, [])["bytes_of_kernels"] == 4 * (2 * 10 + (10 + 1 + 1))
 
 
+SLICE = """\
+%fused (p0: f32[8], p1: f32[100,8]) -> f32[8] {
+  %p0 = f32[8]{0} parameter(0)
+  %p1 = f32[100,8]{1,0} parameter(1)
+  %row = f32[1,8]{1,0} slice(%p1), slice={[50:51], [0:8]}
+  %flat = f32[8]{0} bitcast(%row)
+  ROOT %sum = f32[8]{0} add(%p0, %flat)
+}
+
+ENTRY %main (x: f32[100,8], y: f32[8]) -> f32[8] {
+  %x = f32[100,8]{1,0} parameter(0)
+  %y = f32[8]{0} parameter(1)
+  ROOT %found = f32[8]{0} fusion(%y, %x), kind=kLoop, calls=%fused
+}
+"""
+
+
+def test_of_what_is_sliced_the_slice_is_read():
+    assert summarise(SLICE, [])["bytes_of_kernels"] == 4 * (8 + 8 + 8)
+    also_whole = SLICE.replace("  %flat", "  %all = f32[100,8]{1,0} negate(%p1)\n  %flat")
+    assert summarise(also_whole, [])["bytes_of_kernels"] == 4 * (8 + 8 + 800)
+
+
+def test_sums_over_devices_are_counted_once():
+    body = """\
+  %started = f32[4]{0} all-reduce-start(%x), to_apply=%add
+  %done = f32[4]{0} all-reduce-done(%started)
+  %both = (f32[4]{0}, f32[2]{0}) all-reduce(%x, %y), to_apply=%add
+"""
+    assert summarise(f"ENTRY %main (x: f32[4]) -> f32[4] {{\n{body}}}\n", [])["all_reduces"] == 2
+
+
 def test_bfloat16_is_told_from_float32():
     assert summarise(HLO.replace("f32[2", "bf16[2"), [(5, 5, 3, 4)])["convolutions"] == {"Forward bf16": 1}
+
+
+@pytest.mark.parametrize("devices", [0, 3])
+def test_devices_that_cannot_share_the_batch_are_refused(devices):
+    done = run_command("benchmarks/gpu_program.py", f"--devices={devices}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {devices} devices cannot share a batch of 8 equally\n"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax_cuda12_plugin") is not None, reason="it would compile for minutes")

@@ -54,7 +54,7 @@ def base_config() -> ConfigDict:
                 "accumulate": 1,  # parts of a batch whose gradients are computed one after the other, to save memory
                 # Parts of a batch that each have BN statistics of their own; 1: synchronised over all devices.
                 "norm_groups": 1,
-                "remat": False,  # keep convolutions' results only, compute the rest again: less memory
+                "remat": False,  # keep results of convolutions and statistics, compute the rest again: less memory
                 "deterministic": False,  # on a GPU: the same bits on every run, for some of the speed
                 "layouts": False,  # on a GPU: weights lie in memory as its convolutions take them
                 "num_epochs": 150,

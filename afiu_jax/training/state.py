@@ -12,6 +12,7 @@ from afiu_jax.batch_norm import BatchNorm
 from afiu_jax.convolution.choice import set_convolutions
 from afiu_jax.convolution.filtered import filter_kernels
 from afiu_jax.convolution.mixed_precision import set_late_casts
+from afiu_jax.normalisation import Way
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 
 
@@ -61,9 +62,7 @@ def graph_of(
     set_convolutions(model, platform, training=training)
     set_late_casts(model, training)
     if training:
-        platform = platform or jax.default_backend()
-        one_cpu = platform == "cpu" and jax.device_count() == 1
-        train_mode(model, frozen, norm_groups, one_pass=platform == "gpu", loops=one_cpu)
+        train_mode(model, frozen, norm_groups, way=_way_of_sums(platform or jax.default_backend()))
     else:
         model.eval()
     return nnx.graphdef(model)
@@ -83,21 +82,25 @@ def graph_in_use(model: nnx.Module, params: nnx.State) -> tuple[nnx.GraphDef, nn
     return nnx.graphdef(model), filtered
 
 
-def train_mode(
-    model: nnx.Module, frozen: Frozen, norm_groups: int = 1, *, one_pass: bool = False, loops: bool = False
-) -> None:
+def train_mode(model: nnx.Module, frozen: Frozen, norm_groups: int = 1, *, way: Way = "two passes") -> None:
     """Sets a network for training, in place, and what is frozen of it for use: there statistics stay as they are.
 
-    ``norm_groups`` are the parts of a batch with statistics of their own; ``one_pass`` and ``loops`` say how these are
-    computed, see ``BatchNorm``.
+    ``norm_groups`` are the parts of a batch with statistics of their own, and ``way`` says how these are computed, see
+    ``normalisation``.
     """
     model.train()
     for _, module in nnx.iter_modules(model):
         if isinstance(module, BatchNorm):
-            module.groups, module.one_pass, module.loops = norm_groups, one_pass, loops
+            module.groups, module.way = norm_groups, way
     for path, module in nnx.iter_modules(model):  # those in lists, too
         if path and frozen(str(path[0])):
             module.eval()
+
+
+def _way_of_sums(platform: str) -> Way:
+    if platform == "cpu" and jax.device_count() == 1:
+        return "loops"
+    return "one pass" if platform == "gpu" else "two passes"
 
 
 def flatten(tree) -> dict[str, jax.Array]:

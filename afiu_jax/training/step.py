@@ -10,11 +10,12 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from afiu_jax.batch_norm import STATISTICS, SUM
+from afiu_jax.batch_norm import SUM
 from afiu_jax.convolution.remat import KEPT, is_repeatable
 from afiu_jax.dropout import dropout_key
 from afiu_jax.errors import UserError
 from afiu_jax.networks import Prediction
+from afiu_jax.normalisation import STATISTICS
 from afiu_jax.training.finetuning import Frozen, nothing_frozen, stop_gradients
 from afiu_jax.training.layouts import OWN_LAYOUTS
 from afiu_jax.training.packing import pack
@@ -63,9 +64,9 @@ def make_train_step(
     memory of one. For a loss that is a mean over images it is the whole batch's. Two things differ from the whole
     batch: batch normalisation sees one part at a time, and dropout draws anew for each.
 
-    With ``remat``, the forward pass keeps the results of convolutions, or their sum where that is normalised. What lies
-    between (normalisation, ReLU, resizing, tiles) and cheap convolutions (``remat.is_repeatable``) are computed
-    again for the gradient: less memory for more time, with the same result.
+    With ``remat``, the forward pass keeps the results of convolutions, or their sum where that is normalised, and a
+    batch's statistics. What lies between (normalising, ReLU, resizing, tiles) and cheap convolutions
+    (``remat.is_repeatable``) are computed again for the gradient: less memory for more time, with the same result.
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
     With ``layouts``, the compiler chooses how the state lies in memory: call the step through ``in_own_layouts``.
     ``platform``: what the step is compiled for, ``cpu`` or ``gpu``; None: what JAX runs on. With options of its
@@ -186,6 +187,7 @@ def _is_kept(primitive, *operands, **_) -> bool:
 
 
 # Of convolutions whose sum is normalised, as AIM and SIM have them, the sum alone is kept: nothing needs its parts.
+# Statistics are two numbers of a channel, and cost a look at every pixel.
 _POLICY = jax.checkpoint_policies.save_from_both_policies(
     _is_kept, jax.checkpoint_policies.save_only_these_names(SUM, STATISTICS, KEPT)
 )
