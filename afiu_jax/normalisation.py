@@ -81,8 +81,9 @@ def statistics(x: Float[Array, "... c"], way: Way) -> tuple[Float[Array, " c"], 
         mean = _sum(x, way) / count
         return mean, _sum(jnp.square(x - mean), way) / count
     near = jax.lax.stop_gradient(x[(0, *(side // 2 for side in x.shape[1:-1]))])
-    mean = _sum(x - near, way) / count
-    square = _sum(jnp.square(x - near), way) / count
+    apart = x - near
+    mean = _sum(apart, way) / count
+    square = _sum(jnp.square(apart), way) / count
     # Never less than nothing, but for rounding where there are 10⁷ values and more.
     return near + mean, jnp.maximum(square - jnp.square(mean), 0)
 
