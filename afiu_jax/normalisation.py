@@ -76,16 +76,18 @@ def statistics(x: Float[Array, "... c"], way: Way) -> tuple[Float[Array, " c"], 
         x: of the compute type.
         way: how.
     """
-    x, count = _wide(x), x.size // x.shape[-1]
-    if way != "one pass":
-        mean = _sum(x, way) / count
-        return mean, _sum(jnp.square(x - mean), way) / count
-    near = jax.lax.stop_gradient(x[(0, *(side // 2 for side in x.shape[1:-1]))])
-    apart = x - near
-    mean = _sum(apart, way) / count
-    square = _sum(jnp.square(apart), way) / count
-    # Never less than nothing, but for rounding where there are 10⁷ values and more.
-    return near + mean, jnp.maximum(square - jnp.square(mean), 0)
+    count = x.size // x.shape[-1]
+    if way == "one pass":
+        middle = (0, *(side // 2 for side in x.shape[1:-1]))
+        near = jax.lax.stop_gradient(_wide(x[middle]))
+        apart = _wide(x) - near
+        mean = _sum(apart, way) / count
+        square = _sum(jnp.square(apart), way) / count
+        # Never less than nothing, but for rounding where there are 10⁷ values and more.
+        return near + mean, jnp.maximum(square - jnp.square(mean), 0)
+    x = _wide(x)
+    mean = _sum(x, way) / count
+    return mean, _sum(jnp.square(x - mean), way) / count
 
 
 _FEW = 4096
