@@ -25,18 +25,18 @@ def normalise(
     dtype: jnp.dtype,
     way: Way,
 ) -> tuple[Float[Array, "... c"], Float[Array, " c"], Float[Array, " c"]]:
-    """``x`` normalised by its own statistics; mean and biased variance, of which no gradient is taken.
+    """``x`` normalised by its own statistics; mean and biased variance, float32 at least, without a gradient.
 
-    Its gradient is written out in two sums over the map (Ioffe and Szegedy 2015), which a GPU's program computes in
-    fewer fusions than the derived one.
+    The gradient of the first is written out in two sums over the map (Ioffe and Szegedy 2015), which a GPU's program
+    computes in fewer fusions than the derived one.
 
     Args:
         x: of the compute type.
         scale: float32.
         bias: float32.
         epsilon: is added to the variance.
-        dtype: of the normalised values; mean and variance are float32 at least.
-        way: how sums are computed.
+        dtype: of the normalised values.
+        way: how statistics are computed.
     """
     return _forward(x, scale, bias, epsilon, dtype, way)[0]
 
@@ -68,13 +68,13 @@ def statistics(x: Float[Array, "... c"], way: Way) -> tuple[Float[Array, " c"], 
 
     In two passes the variance comes from differences from the mean, since E[x²] − E[x]² loses the digits that small
     gradients need. In one, mean and variance come from differences from a value of the batch, the middle of the first
-    image (shifted data; Chan, Golub and LeVeque, The American Statistician 1983). With a value d standard deviations
-    from the mean, the variance has about 1 + d² times the rounding error; d² is a few as a rule, and never more than
-    there are values. A GPU then reads ``x`` once; on a CPU one loop for two sums takes longer than two passes.
+    image (shifted data; Chan, Golub and LeVeque, The American Statistician 1983). If that is d standard deviations
+    from the mean, the variance has about 1 + d² times the relative error of a sum; d² is a few as a rule, and at most
+    the number of values, if all others are alike. A GPU then reads ``x`` once; on a CPU it gains nothing.
 
     Args:
-        x: of the compute type.
-        way: how.
+        x: of the compute type, of at least one value.
+        way: how they are computed.
     """
     count = x.size // x.shape[-1]
     if way == "one pass":
@@ -83,7 +83,7 @@ def statistics(x: Float[Array, "... c"], way: Way) -> tuple[Float[Array, " c"], 
         apart = _wide(x) - near
         mean = _sum(apart, way) / count
         square = _sum(jnp.square(apart), way) / count
-        # Never less than nothing, but for rounding where there are 10⁷ values and more.
+        # Rounding may take it below nothing where all values but the one in the middle are alike.
         return near + mean, jnp.maximum(square - jnp.square(mean), 0)
     x = _wide(x)
     mean = _sum(x, way) / count

@@ -68,7 +68,7 @@ def summarise(hlo: str, kernels: Iterable[tuple[int, ...]]) -> dict:
     for name, body in computations.items():
         by_name = {instruction.name: instruction for instruction in body}
         for kernel in body if name not in inside else ():
-            if kernel.kind not in _NOTHING:
+            if kernel.kind not in _NOTHING and not kernel.kind.endswith("-done"):
                 moved += _bytes(kernel) + _bytes_read(kernel, by_name, computations)
         fusions += sum(i.kind == "fusion" for i in body)
         all_reduces += sum(i.kind in ("all-reduce", "all-reduce-start") for i in body)
@@ -120,9 +120,10 @@ def _bytes_read(kernel: Instruction, by_name: dict[str, Instruction], computatio
     total = 0
     for place, operand in enumerate(kernel.operands):
         if operand in by_name:
+            whole = _bytes(by_name[operand])
             readers = [i for i in body if parameters.get(str(place)) in i.operands]
-            slices_alone = readers and all(i.kind == "slice" for i in readers)
-            total += sum(map(_bytes, readers)) if slices_alone else _bytes(by_name[operand])
+            slices_alone = readers and all(i.kind in ("slice", "dynamic-slice") for i in readers)
+            total += min(whole, sum(map(_bytes, readers))) if slices_alone else whole
     return total
 
 

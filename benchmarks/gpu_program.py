@@ -4,8 +4,8 @@
 
 It needs the CUDA wheels (`uv sync --extra cuda12`, or an environment of its own), no driver and no card. Memory is what
 XLA plans: arguments and temporaries; scratch memory of convolutions is chosen on a real card and is not in it. With
-several devices, which share the batch, it is that of one of them. On a machine with a card, `gpu_run.py` runs the step
-on one first and says how long it takes and how busy the card is.
+several devices, which share the batch, it is that of one of them. On a machine with a card, `gpu_run.py` runs a step of
+one device on it first and says how long it takes and how busy the card is.
 """
 
 import argparse
@@ -103,10 +103,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--hlo", type=Path, help="folder for the text of the programs")
     arguments = parser.parse_args()
-    if arguments.devices < 1 or arguments.batch_size % arguments.devices:
-        raise ValueError(f"{arguments.devices} devices cannot share a batch of {arguments.batch_size} equally")
-    # First, before this process, too, holds memory of a card.
-    measured = run_step(arguments) if (here := cards()) else None
+    if arguments.devices < 1 or arguments.batch_size % (arguments.devices * arguments.accumulate):
+        parts = f" in {arguments.accumulate} parts" if arguments.accumulate > 1 else ""
+        raise ValueError(f"{arguments.devices} devices cannot share a batch of {arguments.batch_size} equally{parts}")
+    # First, before this process, too, holds memory of a card; on one, so not what several share.
+    here = cards() if arguments.devices == 1 else []
+    measured = run_step(arguments) if here else None
     if importlib.util.find_spec("jax_cuda12_plugin") is None:
         print("skipped: the CUDA wheels are missing; install them with `uv sync --extra cuda12`")
         return
@@ -122,7 +124,7 @@ def main() -> None:
     for result in results:
         show(result)
     if not here:
-        print("not run: no card here")
+        print("not run: no card here" if arguments.devices == 1 else "not run: only steps of one device are")
     if arguments.json:
         report = {"what": what, "versions": versions, "cost_per_image": cost, "cards": results, "measured": measured}
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

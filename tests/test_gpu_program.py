@@ -117,18 +117,22 @@ def test_sums_over_devices_are_counted_once():
   %done = f32[4]{0} all-reduce-done(%started)
   %both = (f32[4]{0}, f32[2]{0}) all-reduce(%x, %y), to_apply=%add
 """
-    assert summarise(f"ENTRY %main (x: f32[4]) -> f32[4] {{\n{body}}}\n", [])["all_reduces"] == 2
+    found = summarise(f"ENTRY %main (x: f32[4]) -> f32[4] {{\n{body}}}\n", [])
+    assert (found["all_reduces"], found["bytes_of_kernels"]) == (2, 4 * (4 + 4 + 2))
 
 
 def test_bfloat16_is_told_from_float32():
     assert summarise(HLO.replace("f32[2", "bf16[2"), [(5, 5, 3, 4)])["convolutions"] == {"Forward bf16": 1}
 
 
-@pytest.mark.parametrize("devices", [0, 3])
-def test_devices_that_cannot_share_the_batch_are_refused(devices):
-    done = run_command("benchmarks/gpu_program.py", f"--devices={devices}")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {devices} devices cannot share a batch of 8 equally\n"
+@pytest.mark.parametrize(
+    ("flags", "what"),
+    [(("--devices=0",), "0 devices cannot share a batch of 8 equally"),
+     (("--devices=8", "--accumulate=2"), "8 devices cannot share a batch of 8 equally in 2 parts")],
+)  # fmt: skip
+def test_devices_that_cannot_share_the_batch_are_refused(flags, what):
+    done = run_command("benchmarks/gpu_program.py", *flags)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {what}\n")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax_cuda12_plugin") is not None, reason="it would compile for minutes")

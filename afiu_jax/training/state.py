@@ -62,7 +62,7 @@ def graph_of(
     set_convolutions(model, platform, training=training)
     set_late_casts(model, training)
     if training:
-        train_mode(model, frozen, norm_groups, way=_way_of_sums(platform or jax.default_backend()))
+        train_mode(model, frozen, norm_groups, way=_way_of_statistics(platform or jax.default_backend()))
     else:
         model.eval()
     return nnx.graphdef(model)
@@ -97,7 +97,7 @@ def train_mode(model: nnx.Module, frozen: Frozen, norm_groups: int = 1, *, way: 
             module.eval()
 
 
-def _way_of_sums(platform: str) -> Way:
+def _way_of_statistics(platform: str) -> Way:
     if platform == "cpu" and jax.device_count() == 1:
         return "loops"
     return "one pass" if platform == "gpu" else "two passes"
