@@ -26,7 +26,7 @@ def test_a_state_in_other_layouts_is_not_kept_beside_the_new_one():
     np.testing.assert_array_equal(second, 2 * np.ones((4, 8)))
 
 
-def test_a_run_in_cudnns_layouts_is_validated_saved_resumed_and_transferred(pocket, tmp_path, monkeypatch):
+def test_a_run_in_cudnns_layouts_is_validated_saved_resumed_and_transferred(pocket, pocket_run, tmp_path, monkeypatch):
     """Left to choose, a CPU's compiler keeps the usual order; so it is given cuDNN's."""
     orders = set()
 
@@ -45,13 +45,12 @@ def test_a_run_in_cudnns_layouts_is_validated_saved_resumed_and_transferred(pock
 
         return call
 
-    loop.train_and_evaluate(pocket_config(), tmp_path / "usual")
     monkeypatch.setattr(loop, "in_own_layouts", in_cudnns_layouts)
     options = {"train__layouts": True, "train__statistics_batches": 2}
     loop.train_and_evaluate(pocket_config(**options, train__num_steps=4), tmp_path / "run")
     loop.train_and_evaluate(pocket_config(**options), tmp_path / "run")
     assert orders == {OUTPUTS_FIRST}
-    usual, other = (load_model(tmp_path / name / "checkpoints" / "6") for name in ("usual", "run"))
+    usual, other = (load_model(workdir / "checkpoints" / "6") for workdir in (pocket_run, tmp_path / "run"))
     kept = [name for name in usual.params if name != "stem.bias"]  # has no gradient: Adam makes steps of its rounding
     assert len(kept) == 5
     for name in kept:
