@@ -113,7 +113,7 @@ def _bytes(instruction: Instruction) -> int:
 
 
 def _bytes_read(kernel: Instruction, by_name: dict[str, Instruction], computations: dict) -> int:
-    """Of its operands."""
+    """Of its operands, each as a whole, or the slices where a fusion reads nothing else of one."""
     called = _CALLS.search(kernel.text) if kernel.kind == "fusion" else None
     body = computations.get(called[1], []) if called else []
     parameters = {i.text.partition(")")[0]: i.name for i in body if i.kind == "parameter"}
