@@ -1,4 +1,4 @@
-"""All scores of every image of a batch, in one jitted function."""
+"""All scores of every image of a batch, jitted: what depends on pixels, and what follows from their counts."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,8 @@ def score_images(
     """Scores of each image of a batch, computed in float64 whatever the session's default.
 
     Images smaller than ``h`` × ``w`` are padded on the right and below: ``valid`` excludes the padding, whose
-    content then has no influence. One program is compiled for each shape.
+    content then has no influence. What counts pixels is compiled for each shape, and the scores, which take longer to
+    compile, for each number of images and of levels.
 
     Args:
         levels: the maps, 0 … levels − 1.
@@ -44,21 +45,24 @@ def score_images(
     if not jnp.issubdtype(levels.dtype, jnp.unsignedinteger) or masks.dtype != bool:
         raise ValueError(f"levels are unsigned integers and masks bool, not {levels.dtype} and {masks.dtype}")
     with jax.enable_x64():
-        return _score_images(levels, masks, valid, values, around)
+        quadrants, weighted = _count_images(levels, masks, valid, values, around)
+        return _score_counts(quadrants, values) | weighted
+
+
+# Both go through the images one after the other: batched scatters and gathers are many times slower on a CPU.
+@jax.jit
+def _count_images(*batch) -> tuple[Array, ImageScores]:
+    return jax.lax.map(lambda image: _count_image(*image), batch)
 
 
 @jax.jit
-def _score_images(*batch) -> ImageScores:
-    # One image after the other: batched scatters and gathers are many times slower on a CPU.
-    return jax.lax.map(lambda image: _score_image(*image), batch)
+def _score_counts(*batch) -> ImageScores:
+    return jax.lax.map(lambda image: _from_counts(*image), batch)
 
 
-def _score_image(levels, mask, valid, values, around) -> ImageScores:
+def _count_image(levels, mask, valid, values, around) -> tuple[Array, ImageScores]:
     quadrants = joint_counts(levels, mask, valid, num_levels=len(values))
-    scores = _from_counts(quadrants, values)
-    if around is not None:
-        scores["weighted_f"] = weighted_f(levels, values, mask, valid, around)
-    return scores
+    return quadrants, {} if around is None else {"weighted_f": weighted_f(levels, values, mask, valid, around)}
 
 
 def _from_counts(quadrants: Array, values: Array) -> ImageScores:
