@@ -28,6 +28,8 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     So does an error of the file system (a missing permission, a full disk), which is no bug either. Ctrl-C exits with
     status 130. A program whose output nobody reads any more (``| head``) exits with 1 and says nothing.
 
+    So is a device that JAX cannot start, for instance a GPU with a driver that is too old.
+
     Args:
         *others: more exceptions whose message is for the user.
     """
@@ -44,10 +46,24 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
         if error.strerror is None:
             raise
         message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    except (RuntimeError, AssertionError):
+        if (why := _why_no_device_starts()) is None:
+            raise
+        message = f"no device to compute on ({why}): see README.md, On a GPU; JAX_PLATFORMS=cpu takes the CPU"
     else:
         return
     print(f"error: {message}", file=sys.stderr)
     leave(2)
+
+
+def _why_no_device_starts() -> str | None:
+    """What JAX says where it has no device, for which it has no exception of its own; None if it has one."""
+    try:
+        if "jax" in sys.modules:
+            sys.modules["jax"].devices()
+    except (RuntimeError, AssertionError) as error:
+        return " ".join(str(error).split()) or f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')} names none"
+    return None
 
 
 def leave(status: int) -> NoReturn:

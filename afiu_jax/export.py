@@ -157,7 +157,8 @@ def largest_difference(
     preparation = Preparation.of(data)
     count = min(4, len(pictures))
     images = np.stack([preparation.finish(preparation.shrink(pictures[i]))["image"] for i in range(count)])
-    expected = np.asarray(jax.jit(exportable.maps)(images))
+    with jax.default_matmul_precision("highest"):  # a GPU's products have fewer bits than other programs' unless told
+        expected = np.asarray(jax.jit(exportable.maps)(images))
     found = np.concatenate([program(batch) for batch in (images[:1], images[1:]) if len(batch)])
     return float(np.abs(found - expected).max())
 

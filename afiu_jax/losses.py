@@ -84,8 +84,9 @@ def _window(x: Maps) -> Maps:
     taps = np.exp(-(np.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1) ** 2) / (2 * _SSIM_SIGMA**2))
     taps = jnp.asarray(taps / taps.sum(), x.dtype)
     for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
+        # Variances are differences of these means: fewer bits, as GPUs take unless told, make some of them negative.
         x = jax.lax.conv_general_dilated(
-            x, taps.reshape(shape), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x, taps.reshape(shape), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
         )
     return x
 

@@ -72,6 +72,8 @@ def measure(arguments: argparse.Namespace, card: str) -> dict:
     device = jax.devices()[0]
     if device.platform != "gpu" and os.environ.get("JAX_PLATFORMS") != "cpu":
         sys.exit(f"JAX finds no GPU here, but {device.device_kind}: install afiu_jax[cuda12], see README.md")
+    whole = argparse.Namespace(**{**vars(arguments), "accumulate": 1, "remat": False})
+    operations = cost_per_image(whole)["flops"] * arguments.batch_size
     step, new_state, batch = make_step(arguments, platform=device.platform)
     step = in_own_layouts(step) if arguments.layouts else step
     random = np.random.default_rng(0)
@@ -91,8 +93,6 @@ def measure(arguments: argparse.Namespace, card: str) -> dict:
     with Busy(card) as busy:
         seconds = [run(count) for _ in range(arguments.rounds)]
     step_seconds = statistics.median(seconds)
-    whole = argparse.Namespace(**{**vars(arguments), "accumulate": 1, "remat": False})
-    operations = cost_per_image(whole)["flops"] * arguments.batch_size
     return {
         "device": device.device_kind,
         "steps": count,
@@ -115,7 +115,7 @@ def show(result: dict) -> None:
     print(f"  {result['images_per_second']:.1f} images/s, {result['teraflops_per_second']:.2f} TFLOP/s")
     print(f"  busy: {'not known' if result['busy'] is None else format(result['busy'], '.0%')}")
     if result["peak_memory"]:
-        print(f"  memory, at most: {result['peak_memory'] / 1e9:.2f} GB")
+        print(f"  memory, at most, with what trying out algorithms took: {result['peak_memory'] / 1e9:.2f} GB")
 
 
 def _question(what: str) -> list[str]:

@@ -57,9 +57,18 @@ def make_step(arguments: argparse.Namespace, platform: str = "gpu"):
 
 
 def cost_per_image(arguments: argparse.Namespace) -> dict[str, float]:
-    """Floating-point operations and bytes of a step by XLA's cost analysis, before fusion: bytes are an upper bound."""
+    """Floating-point operations and bytes of a step by XLA's cost analysis, before fusion: bytes are an upper bound.
+
+    Raises:
+        ValueError: JAX may not use the CPU.
+    """
     import jax
 
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise ValueError(f"a step's cost is analysed on the CPU: JAX_PLATFORMS=cuda,cpu ({error})") from None
     step, new_state, batch = make_step(arguments)
-    cost = step.lower(jax.eval_shape(new_state), *batch).cost_analysis()
+    with jax.default_device(cpu):  # a GPU's client has no such analysis
+        cost = step.lower(jax.eval_shape(new_state), *batch).cost_analysis()
     return {name: cost[name] / arguments.batch_size for name in ("flops", "bytes accessed")}

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+# Their figures are a CPU's, also on a machine with a GPU, whose memory two processes could not share.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 # One folder for this session and the commands that it starts, so that every program is compiled once. The process
 # that made it removes it at its end; pytest's workers find it in their environment.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -24,11 +24,19 @@ from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.schema import dataset
 
 
-def test_a_run_that_saved_nothing_may_begin_again_otherwise(pocket, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "told",
+    [
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.",
+        "INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+        "FAILED_PRECONDITION: DNN library initialization failed. Look at the errors above for more details.",
+    ],
+)
+def test_a_run_that_saved_nothing_may_begin_again_otherwise(pocket, tmp_path, monkeypatch, told):
     """Its first step wants more memory than there is; the remedies that it names are taken in the same folder."""
 
     def fail(*_):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+        raise jax.errors.JaxRuntimeError(told)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "in_own_layouts", lambda step: fail)

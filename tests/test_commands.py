@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -162,6 +163,19 @@ with one_line_errors():
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (status, "begun\n", told)
+
+
+@pytest.mark.parametrize(
+    ("platforms", "why"),
+    [("cuda", "JAX_PLATFORMS=cuda names none"), ("tpus", "Unable to initialize backend 'tpus'.*")],
+)
+def test_devices_that_do_not_start_are_said_in_one_line(monkeypatch, platforms, why):
+    """As a GPU whose driver is too old: here there is none, and no such platform."""
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    program = "import jax\nfrom afiu_jax.errors import one_line_errors\nwith one_line_errors():\n    jax.devices()"
+    done = run_command("-c", program)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"error: no device to compute on \({why}\): see README.*\n", done.stderr)
 
 
 def test_the_home_folder_is_meant_where_shells_leave_it(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from jax._src.clusters import ClusterEnv
 from jax.experimental import multihost_utils
 from pocket import pocket_config, pocket_flags
 
+from afiu_jax.compilation import program_folder
 from afiu_jax.errors import UserError
 from afiu_jax.training.checkpoint import has_scores, load_model
 from afiu_jax.training.config import resolve
@@ -206,6 +207,21 @@ def test_a_process_of_a_job_has_all_devices_that_it_sees_unless_the_job_says_all
     join_hosts("auto", None, None)
     assert given[0] == ("node1:9876", 8, 3, None)
     assert given[1][1:] == (8, 3, [0])
+
+
+@pytest.mark.parametrize("folder", [None, "of all machines"])
+def test_programs_are_kept_by_several_processes_only_where_they_were_told_to(monkeypatch, folder):
+    """A folder of each machine's own would have all the first one's programs, and no other any."""
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: None)
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        join_hosts("localhost:1", 2, 0)
+        assert jax.config.jax_enable_compilation_cache == bool(folder)
+        assert (program_folder() is None) == (folder is None)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+        jax.config.update("jax_enable_compilation_cache", True)
 
 
 def test_a_run_of_one_stops_at_once():

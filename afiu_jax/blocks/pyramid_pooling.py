@@ -35,7 +35,7 @@ def _window_means(x: Float[Array, "b h w c"], bins: int) -> Float[Array, "b _h _
     """Means over adjacent windows, those at the far ends over what there is of them."""
     # Products with constant matrices, like resizes: a pooling that pads one end only does not export to ONNX.
     rows, columns = (_means_matrix(side, bins).astype(x.dtype) for side in x.shape[1:3])
-    return jnp.einsum("ih,jw,bhwc->bijc", rows, columns, x)
+    return jnp.einsum("ih,jw,bhwc->bijc", rows, columns, x, precision="highest")
 
 
 def _means_matrix(side: int, bins: int) -> Float32[np.ndarray, "windows side"]:

@@ -67,7 +67,8 @@ def _trace(exportable: "Exportable", shape: str, constraints: list[str]) -> "Exp
     import jax.export
 
     images = jax.ShapeDtypeStruct((*jax.export.symbolic_shape(shape, constraints=constraints), 3), np.float32)
-    return jax.export.export(jax.jit(exportable.maps), platforms=PLATFORMS)(images)
+    with jax.default_matmul_precision("highest"):  # the same maps on a GPU, whose products have fewer bits unless told
+        return jax.export.export(jax.jit(exportable.maps), platforms=PLATFORMS)(images)
 
 
 def read_stablehlo(path: str | Path) -> "tuple[Exported, dict[str, str]]":

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from afiu_jax.errors import UserError
 from afiu_jax.training.schema import Resolved
+from afiu_jax.training.state import TrainState
 from input_pipeline.loader import Batch
 
 
@@ -28,6 +29,19 @@ def replicated() -> NamedSharding:
 def split() -> NamedSharding:
     """The first axis divided among the devices."""
     return NamedSharding(mesh(), PartitionSpec("data"))
+
+
+def on_every_device(state: TrainState) -> TrainState:
+    """A state that every process has, whole on each device; with one process its arrays may be the same ones."""
+    if jax.process_count() == 1:
+        return jax.device_put(state, replicated())
+
+    def whole(array: jax.Array) -> jax.Array:
+        # device_put would gather each array from all processes first, to see that they are equal.
+        value = np.asarray(array)
+        return jax.make_array_from_callback(value.shape, replicated(), value.__getitem__)
+
+    return jax.tree.map(whole, state)
 
 
 def on_devices(batch: Batch) -> tuple[Array, Array]:

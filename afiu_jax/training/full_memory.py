@@ -9,6 +9,9 @@ from afiu_jax.errors import UserError
 from afiu_jax.training.config import batch_shape
 from afiu_jax.training.schema import Resolved
 
+_FULL = ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "out of memory", "DNN library initialization failed")
+"""What XLA, CUDA, NCCL and cuDNN say, where what JAX took or what it left is not enough."""
+
 
 @contextmanager
 def naming_full_memory(config: Resolved) -> Iterator[None]:
@@ -23,7 +26,7 @@ def naming_full_memory(config: Resolved) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not any(words in str(error) for words in _FULL):
             raise
         size, height, width = batch_shape(config)
         raise UserError(
@@ -32,5 +35,5 @@ def naming_full_memory(config: Resolved) -> Iterator[None]:
             "train.remat=True, train.layouts=True and a smaller eval.batch_size take less, also when a run goes on; "
             "a new one may have smaller batches, train.accumulate=2 where every device can halve its own, or "
             "model.options.dtype=bfloat16; on a GPU JAX takes three quarters of its memory, or what "
-            "XLA_PYTHON_CLIENT_MEM_FRACTION=.95 says"
+            "XLA_CLIENT_MEM_FRACTION=.9 says, and CUDA's libraries need some of the rest"
         ) from error

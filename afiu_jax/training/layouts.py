@@ -9,15 +9,21 @@ from collections.abc import Callable
 import jax
 from jax.experimental.layout import Format, Layout
 
-OWN_LAYOUTS = {
-    "in_shardings": (Format(Layout.AUTO), None, None),
-    "out_shardings": (Format(Layout.AUTO), None),
-}
-"""For ``jax.jit`` of ``(state, images, masks) -> (next state, report)``: the compiler chooses the state's layouts."""
+from afiu_jax.training.devices import replicated
+
+
+def own_layouts() -> dict:
+    """For ``jax.jit`` of ``(state, images, masks) -> (next state, report)``: the compiler chooses the state's layouts.
+
+    For several devices the state's place is said, too: JAX tells the compiler only then that old and new state share
+    their memory, without which it may choose another layout for the new one, and the next step refuse it.
+    """
+    state = Format(Layout.AUTO, replicated() if jax.device_count() > 1 else None)
+    return {"in_shardings": (state, None, None), "out_shardings": (state, None)}
 
 
 def in_own_layouts(step: Callable) -> Callable:
-    """A step that was jitted with ``OWN_LAYOUTS``, to be called like any other.
+    """A step that was jitted with ``own_layouts``, to be called like any other.
 
     Its first call compiles it for the shapes that it is given and brings the state into the layouts that it chose; the
     states that it returns have them already.

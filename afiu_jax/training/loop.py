@@ -38,7 +38,7 @@ from afiu_jax.training.checks import (
     warn_of_start,
 )
 from afiu_jax.training.config import batch_shape, num_steps, resolve, steps_per_epoch
-from afiu_jax.training.devices import check_batch, describe_devices, on_devices, replicated
+from afiu_jax.training.devices import check_batch, describe_devices, on_devices, on_every_device
 from afiu_jax.training.finetuning import Frozen, frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.full_memory import naming_full_memory
@@ -151,7 +151,7 @@ def train_and_evaluate(
             elif backbone:
                 loaded = fill_backbone(model, backbone)
                 console.print(f"initial weights of the backbone: {path}: loaded {loaded} arrays")
-            state = jax.device_put(create_state(model, optimizer), replicated())
+            state = on_every_device(create_state(model, optimizer))
             in_use = graph_of(model, training=False)
             del model, start, backbone  # the model's arrays are the state's now, and a step gives their memory away
             position = 0

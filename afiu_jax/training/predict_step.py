@@ -37,6 +37,8 @@ def make_predict_step(
 ) -> Callable[..., Maps]:
     """``(*state, images) -> maps``, from normalised images ``[b, h, w, 3]`` to float32 ``[b, h, w, 1]`` in 0…1.
 
+    Products of float32 have all its bits on every device, so that maps and scores do not depend on the card.
+
     On a single CPU device a batch is cut into equal parts, as many as divide it, but no more than there are processors
     or than four. Each is a call of the program in a thread of its own, and maps are NumPy's: XLA's libraries share a
     convolution among processors unequally, or not at all. Settings of JAX that hold in the calling thread alone
@@ -62,7 +64,8 @@ def predict_program(graph: nnx.GraphDef, *, inverted: bool = False, deterministi
 
         def maps_of(images: Images) -> Maps:
             # Copied, so that what a network writes when it is called, as Flax's transforms do, is of this trace.
-            logits = nnx.merge(graph, *state, copy=True)(images).logits
+            with jax.default_matmul_precision("highest"):
+                logits = nnx.merge(graph, *state, copy=True)(images).logits
             logits = resize(logits.astype(jnp.float32), images.shape[1:3])
             return jax.nn.sigmoid(-logits if inverted else logits)
 

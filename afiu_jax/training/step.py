@@ -17,7 +17,7 @@ from afiu_jax.errors import UserError
 from afiu_jax.networks import Prediction
 from afiu_jax.normalisation import STATISTICS
 from afiu_jax.training.finetuning import Frozen, nothing_frozen, stop_gradients
-from afiu_jax.training.layouts import OWN_LAYOUTS
+from afiu_jax.training.layouts import own_layouts
 from afiu_jax.training.packing import pack
 from afiu_jax.training.state import TrainState
 
@@ -146,7 +146,7 @@ def jit_step(
     The flags are as of ``make_train_step``.
     """
     options = compiler_options(deterministic=deterministic, platform=platform)
-    return jax.jit(step, donate_argnums=0, compiler_options=options, **(OWN_LAYOUTS if layouts else {}))
+    return jax.jit(step, donate_argnums=0, compiler_options=options, **(own_layouts() if layouts else {}))
 
 
 def compiler_options(*, deterministic: bool, platform: str | None = None) -> dict[str, bool | str]:
