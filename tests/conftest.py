@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import redirect_stderr, redirect_stdout
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,31 @@ def rewrite_config(workdir: Path, **changes) -> Path:
         meta.write_text(json.dumps(found))
         (meta.parents[1] / "checksums.json").unlink(missing_ok=True)  # else what was changed counts as damage
     return workdir
+
+
+def remember_scenes(patch: pytest.MonkeyPatch) -> None:
+    """Renders every scene once: runs look at the same few, whose rendering takes half of the time of a tiny one."""
+    from input_pipeline import sources
+    from input_pipeline.scenes import Scenes
+
+    @lru_cache(maxsize=1000)
+    def rendered(index, *scenes):
+        return Scenes(*scenes)[index]
+
+    class Remembered(Scenes):
+        def __getitem__(self, index):
+            record = rendered(index, self.white, self.split, self.shape, self.seed, self.length)
+            return {**record, "image": record["image"].copy(), "mask": record["mask"].copy()}
+
+    patch.setattr(sources, "Scenes", Remembered)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def remembered_scenes():
+    """As ``remember_scenes``, for the runs of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        remember_scenes(patch)
+        yield
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from itertools import islice
 import jax
 import numpy as np
 import pytest
-from conftest import tiny_config
+from conftest import remember_scenes, tiny_config
 from flax import nnx
 from pocket import add_pocket, pocket_config
 
@@ -80,5 +80,6 @@ def train(network: str) -> dict:
 if __name__ == "__main__":
     if "--winograd" in sys.argv:
         winograd._WIDE = cpu._LARGE = 1
+    remember_scenes(pytest.MonkeyPatch())
     add_pocket(pytest.MonkeyPatch())
     print(json.dumps(train(sys.argv[1].removeprefix("--network="))))

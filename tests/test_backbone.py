@@ -13,7 +13,7 @@ from afiu_jax.errors import UserError
 from afiu_jax.interop import load_backbone
 from afiu_jax.interop.layout import entries, to_published
 from afiu_jax.interop.names import names_of
-from afiu_jax.networks import NETWORKS
+from afiu_jax.networks import NETWORKS, abstract_model
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.step import Report
@@ -141,7 +141,7 @@ def keys_of_torchvision(name: str) -> set[str]:
     ],
 )
 def test_the_whole_backbone_is_asked_for(network, backbone):
-    model = nnx.eval_shape(lambda: create_model(network))
+    model = abstract_model(network)
     asked = {names_of(network).backbone_name(entry.key) for entry in entries(model, network)} - {None}
     stem = {key for key in keys_of_torchvision(backbone) if key.startswith(("conv1.", "bn1."))}
     assert asked == keys_of_torchvision(backbone) - (stem if network == "basnet" else set())
@@ -165,7 +165,7 @@ def test_a_classifier_in_the_names_of_timm_is_passed_over(tmp_path):
 
 @pytest.mark.parametrize(("network", "reason"), [("srm", "a Caffe model"), ("u2netp", "published without one")])
 def test_networks_without_such_a_backbone_say_why(network, reason, weights):
-    model = nnx.eval_shape(lambda: create_model(network))
+    model = abstract_model(network)
     with pytest.raises(UserError, match=f"no file of torchvision or timm is a backbone of {network}: .*{reason}"):
         load_backbone(model, weights)
 

@@ -18,7 +18,7 @@ from afiu_jax.blocks.resnet import run_levels
 from afiu_jax.interop.layout import published_shapes
 from afiu_jax.interop.names.cpd import backbone_name
 from afiu_jax.layers import count_parameters
-from afiu_jax.networks import NETWORKS
+from afiu_jax.networks import NETWORKS, abstract_model
 
 NAMES = {"cpd_res50": "CPD_ResNet", "cpd_vgg16": "CPD_VGG"}
 TOTAL = {"cpd_res50": 47_851_075, "cpd_vgg16": 29_232_771}
@@ -30,7 +30,7 @@ TAPS |= {f"tap.rfb{x - 1}_1": f"RFB{x}_1" for x in (3, 4, 5)} | {f"tap.agg{b}": 
 
 @pytest.fixture(scope="module", params=NAMES)
 def abstract(request):
-    return request.param, nnx.eval_shape(lambda: create_model(request.param))
+    return request.param, abstract_model(request.param)
 
 
 def test_parameter_counts(abstract):
@@ -44,7 +44,7 @@ def test_parameter_counts(abstract):
 
 def test_small_has_the_same_modules(abstract):
     name, model = abstract
-    small = nnx.eval_shape(lambda: create_model(name, **NETWORKS[name].presets["small"]))
+    small = abstract_model(name, **NETWORKS[name].presets["small"])
     assert 200_000 < count_parameters(small) < 2_000_000
     assert vars(small).keys() == vars(model).keys()
 
@@ -90,7 +90,7 @@ def test_illegal_sizes(name, size):
 
 
 def _shapes(name, size):
-    model = nnx.eval_shape(lambda: create_model(name, **NETWORKS[name].presets["small"]))
+    model = abstract_model(name, **NETWORKS[name].presets["small"])
     image = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
     return {key: x.shape for key, x in nnx.eval_shape(lambda model, x: model.stages(x), model, image).items()}
 

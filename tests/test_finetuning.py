@@ -12,7 +12,7 @@ from flax import nnx
 from pocket import pocket_config
 
 from afiu_jax.errors import UserError
-from afiu_jax.networks import NETWORKS, create_model
+from afiu_jax.networks import NETWORKS, abstract_model
 from afiu_jax.networks.encoders import ENCODERS, encoder_level
 from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.config import differences, resolve
@@ -24,7 +24,7 @@ from afiu_jax.training.optimizer import create_optimizer
 @cache
 def modules_of(network: str) -> frozenset[str]:
     """Names of the modules of a network that have parameters."""
-    model = nnx.eval_shape(lambda: create_model(network))
+    model = abstract_model(network)
     return frozenset(path[0] for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param)))
 
 

@@ -20,6 +20,7 @@ from afiu_jax.inference import Predictor
 from afiu_jax.interop import importing, load_torch_checkpoint
 from afiu_jax.interop.calibrate import calibrate
 from afiu_jax.interop.importing import import_weights
+from afiu_jax.networks import abstract_model
 from afiu_jax.networks.published import PUBLISHED
 from afiu_jax.training.checkpoint import load_model
 from input_pipeline.loader import Preparation
@@ -149,7 +150,7 @@ def test_photos_at_equal_distances():
 
 @needs_file
 def test_the_file_of_another_network_is_refused(tmp_path, monkeypatch):
-    small, u2net, basnet = (nnx.eval_shape(lambda n=n, o=o: create_model(n, **o)) for n, o in (
+    small, u2net, basnet = (abstract_model(n, **o) for n, o in (
         ("u2netp", {"mid": 8}), ("u2net", {}), ("basnet", {})
     ))  # fmt: skip
     with pytest.raises(UserError, match=r"Conv_2 is \(16, 64, 3, 3\), stage1\.rebnconv1\.conv_s1\.weight is \(8, 64"):

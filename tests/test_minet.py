@@ -19,7 +19,7 @@ from afiu_jax.interop.layout import published_shapes, to_published
 from afiu_jax.interop.names.minet import backbone_name
 from afiu_jax.layers import count_parameters
 from afiu_jax.losses import binary_cross_entropy, consistency_enhanced
-from afiu_jax.networks import NETWORKS
+from afiu_jax.networks import NETWORKS, abstract_model
 
 NAMES = {"minet_res50": "MINet_Res50", "minet_vgg16": "MINet_VGG16"}
 LEVELS = range(1, 6)
@@ -34,7 +34,7 @@ SIMS = {"minet_res50": [194_464] * 5, "minet_vgg16": [48_848, *[194_464] * 4]}
 
 @pytest.fixture(scope="module", params=NAMES)
 def abstract(request):
-    return request.param, nnx.eval_shape(lambda: create_model(request.param))
+    return request.param, abstract_model(request.param)
 
 
 def test_parameter_counts(abstract):
@@ -48,7 +48,7 @@ def test_parameter_counts(abstract):
 
 def test_small_has_the_same_modules(abstract):
     name, model = abstract
-    small = nnx.eval_shape(lambda: create_model(name, **NETWORKS[name].presets["small"]))
+    small = abstract_model(name, **NETWORKS[name].presets["small"])
     assert 200_000 < count_parameters(small) < 2_000_000
     assert vars(small).keys() == vars(model).keys()
 
@@ -94,7 +94,7 @@ def test_illegal_sizes(name, size):
 
 
 def _shapes(name, size):
-    model = nnx.eval_shape(lambda: create_model(name, **NETWORKS[name].presets["small"]))
+    model = abstract_model(name, **NETWORKS[name].presets["small"])
     image = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
     return {key: x.shape for key, x in nnx.eval_shape(lambda model, x: model.stages(x), model, image).items()}
 

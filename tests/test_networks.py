@@ -15,7 +15,7 @@ from afiu_jax.blocks.rsu import RSU
 from afiu_jax.errors import UserError
 from afiu_jax.initializers import materialise, plan
 from afiu_jax.layers import conv, count_parameters
-from afiu_jax.networks import network_options
+from afiu_jax.networks import abstract_model, network_options
 from afiu_jax.networks.afiu import SMALL
 
 # Parameters of the published modules, computed from their source by hand; see docs/design.md.
@@ -41,7 +41,7 @@ STAGES = {
 
 @pytest.fixture(scope="module")
 def abstract():
-    return nnx.eval_shape(lambda: create_model("afiu"))
+    return abstract_model("afiu")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_parameter_counts(abstract):
     [((2, 2, 3, 4, 5), 32, 163_211_809), ((2, 3, 4, 5, 5), 16, 162_934_561), ((2, 2, 3, 4, 5), 16, 162_913_537)],
 )
 def test_parameter_counts_of_other_readings(heights, mid, count):
-    assert count_parameters(nnx.eval_shape(lambda: create_model("afiu", rsu_heights=heights, rsu_mid=mid))) == count
+    assert count_parameters(abstract_model("afiu", rsu_heights=heights, rsu_mid=mid)) == count
 
 
 def test_shape_of_every_stage(abstract):
@@ -81,7 +81,7 @@ def test_submodules_stand_in_the_order_of_the_figure():
 
 
 def test_small_has_the_same_graph(abstract):
-    small = nnx.eval_shape(lambda: create_model("afiu", **SMALL))
+    small = abstract_model("afiu", **SMALL)
     assert count_parameters(small) < 2_000_000
     assert {name for name in vars(small) if name[0] != "_"} == {name for name in vars(abstract) if name[0] != "_"}
 
@@ -125,6 +125,12 @@ def test_direct_construction_draws_from_the_same_distributions():
             np.testing.assert_array_equal(a[...], b[...])
         elif path[-1] == "kernel":
             np.testing.assert_allclose(a[...].std(), b[...].std(), rtol=0.1)
+
+
+def test_it_can_be_built_while_shapes_are_traced(tiny):
+    traced = nnx.eval_shape(lambda: create_model("afiu", **TINY_OPTIONS))
+    shapes = lambda model: {path: leaf.shape for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param))}  # noqa: E731
+    assert shapes(traced) == shapes(tiny)
 
 
 def test_unknown_names_list_the_known_ones():

@@ -11,7 +11,7 @@ from published import Recording, channels_last, field, fill_model, recorded_shap
 from afiu_jax import create_model
 from afiu_jax.interop.layout import published_shapes
 from afiu_jax.layers import count_parameters
-from afiu_jax.networks import NETWORKS
+from afiu_jax.networks import NETWORKS, abstract_model
 
 OURS = {
     "tap.layer_512_3_sum": "features1",  # Caffe normalises it in place
@@ -29,7 +29,7 @@ OURS = {
 
 @pytest.fixture(scope="module")
 def abstract():
-    return nnx.eval_shape(lambda: create_model("srm"))
+    return abstract_model("srm")
 
 
 def test_parameters_and_published_names(abstract):

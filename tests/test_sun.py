@@ -10,12 +10,13 @@ from published import Recording, fill_model, recorded_shapes
 from afiu_jax import create_model
 from afiu_jax.interop.layout import published_shapes
 from afiu_jax.layers import Kept, count_parameters
+from afiu_jax.networks import abstract_model
 
 TAPS = {"aspp": "b4", "pdcmblock0": "p0", "pdcmblock4": "p4", "cam_conv1_3": "D1"}
 
 
 def test_parameters_and_published_keys():
-    abstract = nnx.eval_shape(lambda: create_model("sun"))
+    abstract = abstract_model("sun")
     assert count_parameters(abstract) == 115_577_839
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(abstract, Kept))) == 2_136_110
     assert published_shapes(abstract, "sun") == recorded_shapes("SUN")
@@ -45,7 +46,7 @@ def test_recorded_outputs(filled, size):
 
 
 def test_maps_are_always_256():
-    model = nnx.eval_shape(lambda: create_model("sun"))
+    model = abstract_model("sun")
     for h, w in ((256, 256), (13, 32)):
         prediction = nnx.eval_shape(lambda m, x: m(x), model, jnp.zeros((2, h, w, 3)))
         assert [x.shape for x in (prediction.logits, *prediction.side_logits)] == [(2, 256, 256, 1)] * 6
@@ -53,7 +54,7 @@ def test_maps_are_always_256():
 
 @pytest.mark.parametrize("size", [(12, 16), (32, 33)])
 def test_sizes_that_do_not_double(size):
-    model = nnx.eval_shape(lambda: create_model("sun"))
+    model = abstract_model("sun")
     with pytest.raises(ValueError, match="sun takes"):
         nnx.eval_shape(lambda m, x: m(x), model, jnp.zeros((1, *size, 3)))
 
