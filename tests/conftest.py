@@ -1,8 +1,10 @@
 """What the tests share: one cache of compiled programs, and a run so small that a step takes milliseconds."""
 
+import fcntl
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -185,11 +187,20 @@ def pocket_run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def sod_run(tmp_path_factory) -> Path:
-    """Work directory of a finished tiny SOD run of train.py, whose program every other tiny run of it can use."""
-    workdir = tmp_path_factory.mktemp("runs") / "sod"
-    done = run_command("train.py", "--config", "configs/sod.py:demo", "--workdir", workdir, *tiny_flags())
-    assert done.returncode == 0, done.stderr
-    return workdir
+    """Work directory of a finished tiny SOD run of train.py, whose program every other tiny run of it can use.
+
+    The first of pytest's processes that wants it makes it, for half a minute, and each has a copy of its own.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent / "sod" if "PYTEST_XDIST_WORKER" in os.environ else own / "sod"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            made = shared.with_suffix(".made")
+            done = run_command("train.py", "--config", "configs/sod.py:demo", "--workdir", made, *tiny_flags())
+            assert done.returncode == 0, done.stderr
+            made.rename(shared)
+    return shutil.copytree(shared, tmp_path_factory.mktemp("runs") / "sod")
 
 
 @pytest.fixture(scope="session")
