@@ -11,7 +11,7 @@ import optax
 import pytest
 from conftest import ROOT, tiny_config
 from flax import nnx
-from pocket import pocket_config
+from pocket import Pocket, pocket_config
 
 from afiu_jax.batch_norm import batch_norm
 from afiu_jax.convolution import cpu, winograd
@@ -21,7 +21,7 @@ from afiu_jax.networks.prediction import Prediction
 from afiu_jax.training import loop
 from afiu_jax.training.checkpoint import load_model
 from afiu_jax.training.config import resolve
-from afiu_jax.training.devices import check_batch, shared_equally
+from afiu_jax.training.devices import check_batch, on_every_device, replicated, shared_equally
 from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.predict_step import predict_program
 from afiu_jax.training.state import create_state, flatten, graph_of
@@ -62,6 +62,16 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_in_one_line(monkeypatc
         check_batch({"train": {"batch_size": 10, "accumulate": 1}})
     with pytest.raises(UserError, match=r"multiple of the 8 devices times train.accumulate=2: set it to 16 or 32$"):
         check_batch({"train": {"batch_size": 24, "accumulate": 2}})
+
+
+def test_several_processes_place_a_state_without_asking_each_other(monkeypatch):
+    """What would gather every array from all of them is not called."""
+    state = create_state(Pocket(rngs=nnx.Rngs(0)), optax.adam(1e-3))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "device_put", None)
+    placed = on_every_device(state)
+    assert all(leaf.sharding == replicated() for leaf in jax.tree.leaves(placed))
+    assert jax.tree.map(np.array_equal, placed, state) == jax.tree.map(lambda _: True, state)
 
 
 def test_batches_of_validation_are_filled_up_for_all_devices(monkeypatch):
