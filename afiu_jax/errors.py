@@ -25,10 +25,9 @@ class UserError(ValueError):
 def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """Prints a ``UserError`` as one line without a traceback and exits with status 2.
 
-    So does an error of the file system (a missing permission, a full disk), which is no bug either. Ctrl-C exits with
-    status 130. A program whose output nobody reads any more (``| head``) exits with 1 and says nothing.
-
-    So is a device that JAX cannot start, for instance a GPU with a driver that is too old.
+    So does an error of the file system (a missing permission, a full disk), which is no bug either, and that of a
+    device that JAX cannot start (a GPU with a driver that is too old). Ctrl-C exits with status 130. A program whose
+    output nobody reads any more (``| head``) exits with 1 and says nothing.
 
     Args:
         *others: more exceptions whose message is for the user.
@@ -46,8 +45,8 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
         if error.strerror is None:
             raise
         message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    except (RuntimeError, AssertionError):
-        if (why := _why_no_device_starts()) is None:
+    except (RuntimeError, AssertionError) as error:
+        if (why := _why_no_device_starts(error)) is None:
             raise
         message = f"no device to compute on ({why}): see README.md, On a GPU; JAX_PLATFORMS=cpu takes the CPU"
     else:
@@ -56,13 +55,15 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     leave(2)
 
 
-def _why_no_device_starts() -> str | None:
-    """What JAX says where it has no device, for which it has no exception of its own; None if it has one."""
-    try:
+def _why_no_device_starts(error: RuntimeError | AssertionError) -> str | None:
+    """What JAX says where it cannot start a device, for which it has no exception of its own; None of other errors."""
+    if isinstance(error, RuntimeError):
+        return " ".join(str(error).split()) if str(error).startswith("Unable to initialize backend") else None
+    try:  # it also asserts that it has one
         if "jax" in sys.modules:
             sys.modules["jax"].devices()
-    except (RuntimeError, AssertionError) as error:
-        return " ".join(str(error).split()) or f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')} names none"
+    except AssertionError:
+        return f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')} names none"
     return None
 
 

@@ -39,7 +39,7 @@ def compile_step(card: Card, arguments: argparse.Namespace) -> dict:
     devices = f"1x1x{arguments.devices}"  # of one machine
     topology = topologies.get_topology_desc("", platform="cuda", target_config=card.target(), topology=devices)
     mesh = Mesh(np.asarray(topology.devices), ("data",))
-    step, new_state, batch = make_step(arguments)
+    step, new_state, batch = make_step(arguments, place=NamedSharding(mesh, PartitionSpec()))
     state = jax.eval_shape(new_state)
 
     def placed(tree, *spec):

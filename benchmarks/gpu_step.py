@@ -19,8 +19,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layouts", action="store_true", help="as train.layouts")
 
 
-def make_step(arguments: argparse.Namespace, platform: str = "gpu"):
-    """The training step; what makes its state; and its abstract batch, images and masks.
+def make_step(arguments: argparse.Namespace, platform: str = "gpu", place=None):
+    """The training step; what makes its state, which lies in ``place``; and its abstract batch, images and masks.
 
     Raises:
         ValueError: no such network, preset or size, or a batch that cannot be shared so.
@@ -50,6 +50,7 @@ def make_step(arguments: argparse.Namespace, platform: str = "gpu"):
         accumulate=arguments.accumulate,
         remat=arguments.remat,
         layouts=arguments.layouts,
+        place=place,
         platform=platform,
     )
     batch = [jax.ShapeDtypeStruct((arguments.batch_size, *size, channels), "float32") for channels in (3, 1)]

@@ -197,6 +197,7 @@ def sod_run(tmp_path_factory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not shared.exists():
             made = shared.with_suffix(".made")
+            shutil.rmtree(made, ignore_errors=True)  # of a process that failed
             done = run_command("train.py", "--config", "configs/sod.py:demo", "--workdir", made, *tiny_flags())
             assert done.returncode == 0, done.stderr
             made.rename(shared)

@@ -24,7 +24,7 @@ from afiu_jax import create_model
 from afiu_jax.convolution import cpu, winograd
 from afiu_jax.losses import LOSSES
 from afiu_jax.training import loop
-from afiu_jax.training.devices import on_devices, on_every_device
+from afiu_jax.training.devices import on_devices, on_every_device, replicated
 from afiu_jax.training.layouts import in_own_layouts
 from afiu_jax.training.optimizer import create_optimizer
 from afiu_jax.training.state import create_state, graph_of
@@ -60,7 +60,7 @@ def train(network: str) -> dict:
         with jax.transfer_guard("disallow"):
             state, report = step(state, *arrays)
         losses.append(float(report.loss))
-    layouts = make_step(layouts=True)
+    layouts = make_step(layouts=True, place=replicated())
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, *arrays))
     given_away = layouts.lower(*shapes).as_text().count("jax.buffer_donor")
     in_layouts = in_own_layouts(layouts)

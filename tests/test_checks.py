@@ -28,7 +28,8 @@ from afiu_jax.training.schema import dataset
     "told",
     [
         "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.",
-        "INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+        "INTERNAL: Failed to allocate 9 bytes: CUDA_ERROR_OUT_OF_MEMORY",
+        "INTERNAL: NCCL operation failed: Cuda failure 2 'out of memory'",
         "FAILED_PRECONDITION: DNN library initialization failed. Look at the errors above for more details.",
     ],
 )

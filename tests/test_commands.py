@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from conftest import run_command, run_here, tiny_flags
 from PIL import Image
 
 from afiu_jax.cli import _at_home
+from afiu_jax.errors import one_line_errors
 from afiu_jax.training.logging import read_metrics
 
 
@@ -165,17 +167,35 @@ with one_line_errors():
     assert (done.returncode, done.stdout, done.stderr) == (status, "begun\n", told)
 
 
+BROKEN = """
+from jax._src import xla_bridge
+xla_bridge.register_backend_factory("broken", lambda: 1 / 0, priority=500, fail_quietly=False)
+"""
+"""A platform whose driver does not start, as JAX registers CUDA: it finds that out after it has started the CPU."""
+
+needs_no_gpu = pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="there is a GPU")
+
+
 @pytest.mark.parametrize(
-    ("platforms", "why"),
-    [("cuda", "JAX_PLATFORMS=cuda names none"), ("tpus", "Unable to initialize backend 'tpus'.*")],
+    ("platforms", "before", "why"),
+    [
+        pytest.param("cuda", "", "JAX_PLATFORMS=cuda names none", marks=needs_no_gpu),
+        ("tpus", "", "Unable to initialize backend 'tpus'.*"),
+        ("", BROKEN, "Unable to initialize backend 'broken': division by zero.*"),
+    ],
 )
-def test_devices_that_do_not_start_are_said_in_one_line(monkeypatch, platforms, why):
-    """As a GPU whose driver is too old: here there is none, and no such platform."""
+def test_devices_that_do_not_start_are_said_in_one_line(monkeypatch, platforms, before, why):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     program = "import jax\nfrom afiu_jax.errors import one_line_errors\nwith one_line_errors():\n    jax.devices()"
-    done = run_command("-c", program)
+    done = run_command("-c", before + program)
     assert done.returncode == 2
     assert re.fullmatch(rf"error: no device to compute on \({why}\): see README.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a fault"), AssertionError()])
+def test_faults_keep_their_traceback(error):
+    with pytest.raises(type(error)), one_line_errors():
+        raise error
 
 
 def test_the_home_folder_is_meant_where_shells_leave_it(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT, run_command, save_untrained, tiny_config
@@ -18,7 +19,7 @@ from two_rsus import add_two_rsus
 
 from afiu_jax.batch_norm import batch_norm
 from afiu_jax.errors import UserError
-from afiu_jax.export import PROGRAMS, TOLERANCE, export
+from afiu_jax.export import PROGRAMS, TOLERANCE, Exportable, export
 from afiu_jax.inference import Predictor
 from afiu_jax.interop.stablehlo import read_stablehlo
 from afiu_jax.layers import conv
@@ -58,8 +59,16 @@ def images(focus_run):
 
 
 @needs_jax2onnx
-def test_onnx_gives_the_maps_of_predict_for_any_batch(focus_run, images, tmp_path):
+def test_onnx_gives_the_maps_of_predict_for_any_batch(focus_run, images, tmp_path, monkeypatch):
+    maps, precisions = Exportable.maps, []
+
+    def noted(self, images):
+        precisions.append(jax.config.jax_default_matmul_precision)
+        return maps(self, images)
+
+    monkeypatch.setattr(Exportable, "maps", noted)
     path, _, (sizes, difference) = export(focus_run, tmp_path / "a.onnx", "onnx")
+    assert precisions[-1] == "highest"  # of the maps that it is compared with
     assert sizes == "batches of any length, size: 64x64"
     assert "differ from JAX's by at most" in difference
     session = onnxruntime.InferenceSession(path)

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 
+import jax
 import pytest
 from conftest import ROOT, run_command
 
@@ -16,6 +17,7 @@ from gpu_cards import CARDS
 from gpu_hlo import read_computations, summarise
 from gpu_program import run_step
 from gpu_run import Busy, cards
+from gpu_step import cost_per_image
 
 HLO = """\
 HloModule jit_step, is_scheduled=true
@@ -188,6 +190,27 @@ def test_a_step_is_measured_on_this_machine_s_processor_as_on_a_card(driver, mon
     assert found["first_step_seconds"] > found["step_seconds"]
     assert found["busy"] == pytest.approx(0.4)
     assert found["teraflops_per_second"] > 0
+
+
+def test_the_cost_of_a_step_is_that_of_one_for_the_processor(monkeypatch):
+    """A GPU's client cannot tell it, and says None."""
+    arguments = argparse.Namespace(
+        network="u2netp", small=True, dtype="float32", batch_size=2, size=32, accumulate=1, remat=False, layouts=False
+    )
+    lowered = jax.stages.Lowered.cost_analysis
+    devices = []
+    monkeypatch.setattr(
+        jax.stages.Lowered, "cost_analysis", lambda self: devices.append(jax.config.jax_default_device) or lowered(self)
+    )
+    assert cost_per_image(arguments)["flops"] > 1e6
+    assert [device.platform for device in devices] == ["cpu"]
+
+    def none(**_):
+        raise RuntimeError("Unknown backend cpu")
+
+    monkeypatch.setattr(jax, "local_devices", none)
+    with pytest.raises(ValueError, match="analysed on the CPU: JAX_PLATFORMS=cuda,cpu"):
+        cost_per_image(arguments)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from afiu_jax.metrics import Scores, score_images
+from afiu_jax.metrics import Scores, image, score_images
 from afiu_jax.metrics.counts import level_values
 from afiu_jax.metrics.image import CURVES
 from afiu_jax.metrics.weighted import Surroundings, surroundings
@@ -123,6 +123,14 @@ def test_polarity_changes_f():
     assert right["f_at_half"][0] == pytest.approx(1.3 * 0.5 / (0.3 + 0.5))
     assert wrong["f_at_half"][0] == pytest.approx(1.3 * (2 / 3) / (0.3 * 2 / 3 + 1))
     assert right["mae"][0] == wrong["mae"][0]
+
+
+def test_scores_are_compiled_once_for_pictures_of_all_sizes():
+    maps, masks = pictures(0)
+    before = image._score_counts._cache_size()
+    for pad in ((0, 1), (2, 3), (5, 8)):
+        score(maps[:1], masks[:1], pad=pad)
+    assert image._score_counts._cache_size() <= before + 1
 
 
 @settings(max_examples=15, deadline=None)

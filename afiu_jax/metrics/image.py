@@ -26,8 +26,8 @@ def score_images(
     """Scores of each image of a batch, computed in float64 whatever the session's default.
 
     Images smaller than ``h`` × ``w`` are padded on the right and below: ``valid`` excludes the padding, whose
-    content then has no influence. What counts pixels is compiled for each shape, and the scores, which take longer to
-    compile, for each number of images and of levels.
+    content then has no influence. What looks at pixels, counts and the weighted F, is compiled for each shape; the
+    other scores, which take longer to compile, for each number of images and of levels.
 
     Args:
         levels: the maps, 0 … levels − 1.

@@ -35,5 +35,6 @@ def naming_full_memory(config: Resolved) -> Iterator[None]:
             "train.remat=True, train.layouts=True and a smaller eval.batch_size take less, also when a run goes on; "
             "a new one may have smaller batches, train.accumulate=2 where every device can halve its own, or "
             "model.options.dtype=bfloat16; on a GPU JAX takes three quarters of its memory, or what "
-            "XLA_CLIENT_MEM_FRACTION=.9 says, and CUDA's libraries need some of the rest"
+            "XLA_CLIENT_MEM_FRACTION=.9 says, and CUDA's libraries need some of the rest (a DNN library that does not "
+            "start may also be another than JAX's: unset LD_LIBRARY_PATH)"
         ) from error

@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 import jax
 from jax.experimental.layout import Format, Layout
+from jax.sharding import Sharding
 
-from afiu_jax.training.devices import replicated
 
-
-def own_layouts() -> dict:
+def own_layouts(place: Sharding | None) -> dict:
     """For ``jax.jit`` of ``(state, images, masks) -> (next state, report)``: the compiler chooses the state's layouts.
 
-    For several devices the state's place is said, too: JAX tells the compiler only then that old and new state share
-    their memory, without which it may choose another layout for the new one, and the next step refuse it.
+    ``place``: where the state lies, which has to be said if that is on several devices. JAX tells the compiler only
+    then that old and new state share their memory, without which it may choose another layout for the new one, and
+    the next step refuse it.
     """
-    state = Format(Layout.AUTO, replicated() if jax.device_count() > 1 else None)
+    state = Format(Layout.AUTO, place)
     return {"in_shardings": (state, None, None), "out_shardings": (state, None)}
 
 

@@ -38,7 +38,7 @@ from afiu_jax.training.checks import (
     warn_of_start,
 )
 from afiu_jax.training.config import batch_shape, num_steps, resolve, steps_per_epoch
-from afiu_jax.training.devices import check_batch, describe_devices, on_devices, on_every_device
+from afiu_jax.training.devices import check_batch, describe_devices, on_devices, on_every_device, replicated
 from afiu_jax.training.finetuning import Frozen, frozen_part
 from afiu_jax.training.full_disk import naming_full_disk
 from afiu_jax.training.full_memory import naming_full_memory
@@ -209,6 +209,7 @@ def _train_step(
         remat=train["remat"],
         deterministic=train["deterministic"],
         layouts=train["layouts"],
+        place=replicated(),
     )
 
 

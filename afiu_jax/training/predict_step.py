@@ -37,7 +37,7 @@ def make_predict_step(
 ) -> Callable[..., Maps]:
     """``(*state, images) -> maps``, from normalised images ``[b, h, w, 3]`` to float32 ``[b, h, w, 1]`` in 0…1.
 
-    Products of float32 have all its bits on every device, so that maps and scores do not depend on the card.
+    Products of float32 have all its bits on every device, also where a card would take TF32 for them.
 
     On a single CPU device a batch is cut into equal parts, as many as divide it, but no more than there are processors
     or than four. Each is a call of the program in a thread of its own, and maps are NumPy's: XLA's libraries share a

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Sharding
 from jaxtyping import Array, Float
 
 from afiu_jax.batch_norm import SUM
@@ -53,6 +54,7 @@ def make_train_step(
     remat: bool = False,
     deterministic: bool = False,
     layouts: bool = False,
+    place: Sharding | None = None,
     platform: str | None = None,
 ) -> TrainStep:
     """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one.
@@ -68,7 +70,8 @@ def make_train_step(
     batch's statistics. What lies between (normalising, ReLU, resizing, tiles) and cheap convolutions
     (``remat.is_repeatable``) are computed again for the gradient: less memory for more time, with the same result.
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
-    With ``layouts``, the compiler chooses how the state lies in memory: call the step through ``in_own_layouts``.
+    With ``layouts``, the compiler chooses how the state lies in memory: call the step through ``in_own_layouts``, and
+    say in ``place`` where the state lies if that is on several devices.
     ``platform``: what the step is compiled for, ``cpu`` or ``gpu``; None: what JAX runs on. With options of its
     compiler, as on a CPU, the step cannot be part of another jitted function; its ``__wrapped__`` can.
     """
@@ -120,7 +123,7 @@ def make_train_step(
             following = jax.tree.map(partial(jnp.where, good), following, unchanged)
         return following, report
 
-    return jit_step(train_step, deterministic=deterministic, layouts=layouts, platform=platform)
+    return jit_step(train_step, deterministic=deterministic, layouts=layouts, place=place, platform=platform)
 
 
 def _prediction_of(model: nnx.Module, images: Images) -> Prediction:
@@ -139,14 +142,19 @@ def _prediction_of(model: nnx.Module, images: Images) -> Prediction:
 
 
 def jit_step(
-    step: TrainStep, *, deterministic: bool = False, layouts: bool = False, platform: str | None = None
+    step: TrainStep,
+    *,
+    deterministic: bool = False,
+    layouts: bool = False,
+    place: Sharding | None = None,
+    platform: str | None = None,
 ) -> TrainStep:
     """A step, jitted as one of training is: the memory of the old state is given to the new one.
 
     The flags are as of ``make_train_step``.
     """
     options = compiler_options(deterministic=deterministic, platform=platform)
-    return jax.jit(step, donate_argnums=0, compiler_options=options, **(own_layouts() if layouts else {}))
+    return jax.jit(step, donate_argnums=0, compiler_options=options, **(own_layouts(place) if layouts else {}))
 
 
 def compiler_options(*, deterministic: bool, platform: str | None = None) -> dict[str, bool | str]:
