@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Format, Layout
+from orbax.checkpoint._src.handlers.base_pytree_checkpoint_handler import BasePyTreeCheckpointHandler
 from pocket import pocket_config
 
 from afiu_jax.training import loop
@@ -27,8 +28,23 @@ def test_a_state_in_other_layouts_is_not_kept_beside_the_new_one():
 
 
 def test_a_run_in_cudnns_layouts_is_validated_saved_resumed_and_transferred(pocket, pocket_run, tmp_path, monkeypatch):
-    """Left to choose, a CPU's compiler keeps the usual order; so it is given cuDNN's."""
-    orders = set()
+    """Left to choose, a CPU's compiler keeps the usual order; so it is given cuDNN's.
+
+    It is saved as from a GPU, through pinned memory of the host.
+    """
+    orders, saved_from, usual_put = set(), set(), jax.device_put
+    usual_init = BasePyTreeCheckpointHandler.__init__
+
+    def noted_put(array, place=None, **options):
+        if getattr(place, "memory_kind", None) == "pinned_host" and array.ndim == 4:
+            saved_from.add(array.format.layout.major_to_minor)
+        return usual_put(array, place, **options)
+
+    monkeypatch.setattr(jax, "device_put", noted_put)
+    monkeypatch.setattr(
+        *(BasePyTreeCheckpointHandler, "__init__"),
+        lambda self, *given, **named: usual_init(self, *given, **{**named, "enable_pinned_host_transfer": True}),
+    )
 
     def in_cudnns_layouts(step):
         compiled = None
@@ -49,7 +65,7 @@ def test_a_run_in_cudnns_layouts_is_validated_saved_resumed_and_transferred(pock
     options = {"train__layouts": True, "train__statistics_batches": 2}
     loop.train_and_evaluate(pocket_config(**options, train__num_steps=4), tmp_path / "run")
     loop.train_and_evaluate(pocket_config(**options), tmp_path / "run")
-    assert orders == {OUTPUTS_FIRST}
+    assert orders == saved_from == {OUTPUTS_FIRST}
     usual, other = (load_model(workdir / "checkpoints" / "6") for workdir in (pocket_run, tmp_path / "run"))
     kept = [name for name in usual.params if name != "stem.bias"]  # has no gradient: Adam makes steps of its rounding
     assert len(kept) == 5
