@@ -125,9 +125,11 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
     assert int(parts.step) == 3
 
 
-@pytest.mark.parametrize("option", ["remat", "deterministic", "layouts"])
+@pytest.mark.parametrize(
+    "option", [{"remat": True}, {"deterministic": True}, {"layouts": True}, {"tf32": False}], ids=str
+)
 def test_options_of_the_program_leave_its_result_as_it_is(option):
-    (plain, reports), (other, others) = small_step(), small_step(**{option: True})
+    (plain, reports), (other, others) = small_step(), small_step(**option)
     kept = {name: value for name, value in flatten(plain.params).items() if name != "a.bias"}
     assert len(kept) == 5  # before a normalisation a bias has no gradient, and Adam makes steps of its rounding
     for name, value in kept.items():

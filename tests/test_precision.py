@@ -6,16 +6,20 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from flax import nnx
+from pocket import Pocket
 from two_rsus import TwoRSUs
 
 from afiu_jax.blocks.pyramid_pooling import _window_means
 from afiu_jax.interop.stablehlo import _trace
 from afiu_jax.layers import resize
-from afiu_jax.losses import structural_dissimilarity
+from afiu_jax.losses import LOSSES, structural_dissimilarity
 from afiu_jax.training.predict_step import predict_program
-from afiu_jax.training.state import graph_of
+from afiu_jax.training.state import create_state, graph_of
+from afiu_jax.training.statistics import Statistics
+from afiu_jax.training.step import make_train_step
 
 
 def precisions(text):
@@ -49,6 +53,27 @@ def logits():
     model = TwoRSUs(rngs=nnx.Rngs(0))
     model.eval()
     return lambda images: nnx.merge(*nnx.split(model), copy=True)(images).logits
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"remat": True}], ids=str)
+@pytest.mark.parametrize("tf32", [True, False])
+def test_a_step_has_all_bits_if_told(tf32, options):
+    model, optimizer = Pocket(rngs=nnx.Rngs(0)), optax.sgd(0.1)
+    step = make_train_step(graph_of(model, training=True), LOSSES["bce"], optimizer, tf32=tf32, **options)
+    maps = (jax.ShapeDtypeStruct((2, 8, 8, channels), jnp.float32) for channels in (3, 1))
+    found = precisions(step.lower(create_state(model, optimizer), *maps).as_text())
+    assert len(found) >= 5  # two convolutions and their gradients, but for the images'
+    assert all(found) == (not tf32)
+
+
+def test_statistics_have_all_bits_if_told(monkeypatch):
+    told = []
+    monkeypatch.setattr(Pocket, "__call__", lambda *_: told.append(jax.config.jax_default_matmul_precision))
+    model = Pocket(rngs=nnx.Rngs(0))
+    state = create_state(model, optax.sgd(0.1))
+    for tf32 in (True, False):
+        Statistics(model, tf32=tf32)._of_batch.lower(state, jnp.ones((1, 8, 8, 3)), jnp.int32(0))
+    assert told == [None, "highest"]
 
 
 def test_maps_and_exported_programs_have_all_bits(logits):

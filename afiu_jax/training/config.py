@@ -23,7 +23,8 @@ _LENGTH = ("train.num_steps", "train.num_epochs")
 
 MAY_CHANGE = (
     *_LENGTH,
-    *("train.statistics_batches", "train.nonfinite", "train.remat", "train.deterministic", "train.layouts"),
+    *("train.statistics_batches", "train.nonfinite"),
+    *("train.remat", "train.deterministic", "train.layouts", "train.tf32"),
     *("eval.", "logging.", "checkpoint.", "data.workers", "data.on_error", "data.test."),
 )
 """What may differ when a run resumes: prefixes of keys. Paths of data may, too: they name the same data elsewhere."""

@@ -210,6 +210,7 @@ def _train_step(
         deterministic=train["deterministic"],
         layouts=train["layouts"],
         place=replicated(),
+        tf32=train["tf32"],
     )
 
 
@@ -236,7 +237,8 @@ def _renewal(source: Source, config: Resolved) -> Callable[[TrainState, Watched]
     if not count:
         return lambda state, watched: state
     abstract = abstract_model(model["name"], **model["options"])
-    statistics = Statistics(abstract, frozen_part(config), config["train"]["deterministic"])
+    train = config["train"]
+    statistics = Statistics(abstract, frozen_part(config), train["deterministic"], train["tf32"])
 
     def renew(state: TrainState, watched: Watched) -> TrainState:
         batches = islice(_train_batches(source, {**config, "seed": config["seed"] + 1}, 0), count)

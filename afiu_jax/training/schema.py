@@ -57,6 +57,7 @@ def base_config() -> ConfigDict:
                 "remat": False,  # keep results of convolutions and statistics, compute the rest again: less memory
                 "deterministic": False,  # on a GPU: the same bits on every run, for some of the speed
                 "layouts": False,  # on a GPU: weights lie in memory as its convolutions take them
+                "tf32": True,  # on a GPU that has it: float32 is multiplied with 10 bits of 23; False: with all, slower
                 "num_epochs": 150,
                 "num_steps": placeholder(int),  # counts in place of num_epochs unless it is 0 or nothing
                 "learning_rate": 1e-5,

@@ -20,7 +20,7 @@ from afiu_jax.dropout import dropout_key
 from afiu_jax.moments import pool
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 from afiu_jax.training.state import TrainState, flatten, train_mode, unflatten
-from afiu_jax.training.step import DETERMINISTIC
+from afiu_jax.training.step import DETERMINISTIC, products
 
 
 class Statistics:
@@ -30,9 +30,12 @@ class Statistics:
         model: the network; may be without arrays, and is set for training.
         frozen: what keeps its statistics.
         deterministic: as of ``make_train_step``.
+        tf32: likewise.
     """
 
-    def __init__(self, model: nnx.Module, frozen: Frozen = nothing_frozen, deterministic: bool = False):
+    def __init__(
+        self, model: nnx.Module, frozen: Frozen = nothing_frozen, deterministic: bool = False, tf32: bool = True
+    ):
         train_mode(model, frozen)
         self._norms = []
         for path, module in nnx.iter_modules(model):
@@ -45,7 +48,7 @@ class Statistics:
         def of_batch(state: TrainState, images: Float[Array, "b h w 3"], index: Int[Array, ""]) -> nnx.State:
             network = nnx.merge(graph, state.params, state.batch_stats, copy=True)
             # Every batch drops other channels: what one choice does to the statistics has to average out as well.
-            with dropout_key(jax.random.fold_in(jax.random.key(0), index)):
+            with dropout_key(jax.random.fold_in(jax.random.key(0), index)), products(tf32=tf32):
                 network(images)
             return nnx.state(network, nnx.BatchStat)
 

@@ -1,6 +1,7 @@
 """One step of training, jitted: a pure function of state and batch."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ def make_train_step(
     deterministic: bool = False,
     layouts: bool = False,
     place: Sharding | None = None,
+    tf32: bool = True,
     platform: str | None = None,
 ) -> TrainStep:
     """``(state, images, masks) -> (next state, report)``; the memory of the old state is given to the new one.
@@ -72,6 +74,7 @@ def make_train_step(
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
     With ``layouts``, the compiler chooses how the state lies in memory: call the step through ``in_own_layouts``, and
     say in ``place`` where the state lies if that is on several devices.
+    Without ``tf32``, see ``products``.
     ``platform``: what the step is compiled for, ``cpu`` or ``gpu``; None: what JAX runs on. With options of its
     compiler, as on a CPU, the step cannot be part of another jitted function; its ``__wrapped__`` can.
     """
@@ -107,7 +110,8 @@ def make_train_step(
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         compute = gradients_of if accumulate == 1 else mean_of_parts
-        batch_stats, (value, gradients) = compute(state.params, state.batch_stats, key, images, masks)
+        with products(tf32=tf32):
+            batch_stats, (value, gradients) = compute(state.params, state.batch_stats, key, images, masks)
         if platform == "cpu":
             report = Report(value, _norm_on_cpu(gradients))
             # All gradients before the first new weight: else kernels are copied, for gradients that may need them yet.
@@ -155,6 +159,14 @@ def jit_step(
     """
     options = compiler_options(deterministic=deterministic, platform=platform)
     return jax.jit(step, donate_argnums=0, compiler_options=options, **(own_layouts(place) if layouts else {}))
+
+
+def products(*, tf32: bool) -> AbstractContextManager:
+    """While a function is traced: its convolutions and products of float32 have all bits, unless ``tf32``.
+
+    With it they are what JAX's settings say: on GPUs from Ampere on TF32, which keeps 10 of 23 bits of the mantissa.
+    """
+    return nullcontext() if tf32 else jax.default_matmul_precision("highest")
 
 
 def compiler_options(*, deterministic: bool, platform: str | None = None) -> dict[str, bool | str]:
