@@ -20,8 +20,24 @@ from afiu_jax.networks import NETWORKS
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 from afiu_jax.training import loop
+from afiu_jax.training.config import resolve
+from afiu_jax.training.full_memory import naming_full_memory
 from afiu_jax.training.loop import train_and_evaluate
 from afiu_jax.training.schema import dataset
+
+
+def test_a_run_that_saved_nothing_may_begin_again_otherwise(pocket, tmp_path, monkeypatch):
+    """Its first step wants more memory than there is; the remedies that it names are taken in the same folder."""
+
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "in_own_layouts", lambda step: fail)
+        with pytest.raises(UserError, match=r"not enough memory for pocket .* 2 images of 64x64.*train.accumulate=2"):
+            train_and_evaluate(pocket_config(train__layouts=True), tmp_path)
+    assert (tmp_path / "config.json").exists()
+    assert train_and_evaluate(pocket_config(train__batch_size=4), tmp_path).step == 6
 
 
 @pytest.mark.parametrize(
@@ -33,18 +49,14 @@ from afiu_jax.training.schema import dataset
         "FAILED_PRECONDITION: DNN library initialization failed. Look at the errors above for more details.",
     ],
 )
-def test_a_run_that_saved_nothing_may_begin_again_otherwise(pocket, tmp_path, monkeypatch, told):
-    """Its first step wants more memory than there is; the remedies that it names are taken in the same folder."""
-
-    def fail(*_):
+def test_full_memory_is_known_by_what_xla_and_cuda_say(pocket, told):
+    with pytest.raises(UserError, match="not enough memory for pocket"), naming_full_memory(resolve(pocket_config())):
         raise jax.errors.JaxRuntimeError(told)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "in_own_layouts", lambda step: fail)
-        with pytest.raises(UserError, match=r"not enough memory for pocket .* 2 images of 64x64.*train.accumulate=2"):
-            train_and_evaluate(pocket_config(train__layouts=True), tmp_path)
-    assert (tmp_path / "config.json").exists()
-    assert train_and_evaluate(pocket_config(train__batch_size=4), tmp_path).step == 6
+
+def test_other_errors_of_xla_stay_what_they_are(pocket):
+    with pytest.raises(jax.errors.JaxRuntimeError), naming_full_memory(resolve(pocket_config())):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a fault")
 
 
 def test_a_start_that_has_moved_is_no_other_start(pocket, pocket_run, tmp_path):

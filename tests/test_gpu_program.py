@@ -13,11 +13,11 @@ from conftest import ROOT, run_command
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import gpu_step
 from gpu_cards import CARDS
 from gpu_hlo import read_computations, summarise
 from gpu_program import run_step
 from gpu_run import Busy, cards
-from gpu_step import cost_per_image
 
 HLO = """\
 HloModule jit_step, is_scheduled=true
@@ -194,15 +194,16 @@ def test_a_step_is_measured_on_this_machine_s_processor_as_on_a_card(driver, mon
 
 def test_the_cost_of_a_step_is_that_of_one_for_the_processor(monkeypatch):
     """A GPU's client cannot tell it, and says None."""
-    arguments = argparse.Namespace(
-        network="u2netp", small=True, dtype="float32", batch_size=2, size=32, accumulate=1, remat=False, layouts=False
-    )
-    lowered = jax.stages.Lowered.cost_analysis
-    devices = []
+    batch = [jax.ShapeDtypeStruct((2, 8, 8, channels), "float32") for channels in (3, 1)]
+    step = jax.jit(lambda state, images, masks: state + (images * masks).sum())
+    monkeypatch.setattr(gpu_step, "make_step", lambda _: (step, lambda: jax.numpy.zeros(()), batch))
+    analyse, devices = jax.stages.Lowered.cost_analysis, []
     monkeypatch.setattr(
-        jax.stages.Lowered, "cost_analysis", lambda self: devices.append(jax.config.jax_default_device) or lowered(self)
+        *(jax.stages.Lowered, "cost_analysis"),
+        lambda self: devices.append(jax.config.jax_default_device) or analyse(self),
     )
-    assert cost_per_image(arguments)["flops"] > 1e6
+    arguments = argparse.Namespace(batch_size=2)
+    assert 2 * 8 * 8 * 3 <= gpu_step.cost_per_image(arguments)["flops"] <= 2 * 8 * 8 * 3 + 8  # products and their sum
     assert [device.platform for device in devices] == ["cpu"]
 
     def none(**_):
@@ -210,7 +211,7 @@ def test_the_cost_of_a_step_is_that_of_one_for_the_processor(monkeypatch):
 
     monkeypatch.setattr(jax, "local_devices", none)
     with pytest.raises(ValueError, match="analysed on the CPU: JAX_PLATFORMS=cuda,cpu"):
-        cost_per_image(arguments)
+        gpu_step.cost_per_image(arguments)
 
 
 @pytest.mark.slow
