@@ -185,7 +185,7 @@ _interpolate.defvjp(
 
 
 def _multiply(x: Array, matrix: Array | np.ndarray, axis: int) -> Array:
-    # In all bits of float32, as elsewhere's resizes are: products on a GPU have less unless told.
+    # With all bits of float32, as resizes elsewhere have: a GPU's products have fewer unless told.
     return jnp.moveaxis(jnp.tensordot(x, matrix.astype(x.dtype), axes=(axis, 1), precision="highest"), -1, axis)
 
 

@@ -40,11 +40,11 @@ def test_a_run_in_cudnns_layouts_is_validated_saved_resumed_and_transferred(pock
             saved_from.add(array.format.layout.major_to_minor)
         return usual_put(array, place, **options)
 
+    def init_as_on_gpus(self, *given, **named):
+        usual_init(self, *given, **{**named, "enable_pinned_host_transfer": True})
+
     monkeypatch.setattr(jax, "device_put", noted_put)
-    monkeypatch.setattr(
-        *(BasePyTreeCheckpointHandler, "__init__"),
-        lambda self, *given, **named: usual_init(self, *given, **{**named, "enable_pinned_host_transfer": True}),
-    )
+    monkeypatch.setattr(BasePyTreeCheckpointHandler, "__init__", init_as_on_gpus)
 
     def in_cudnns_layouts(step):
         compiled = None

@@ -39,7 +39,7 @@ def join_hosts(coordinator: str | None, processes: int | None, process: int | No
         return
     if not jax.config.jax_compilation_cache_dir:
         # Only the first process fills the cache. On machines with one of their own the others would compile what the
-        # first one finds there; and compilers for GPUs, which try out algorithms together, would wait for it forever.
+        # first one finds there; and compilers for GPUs, which try out algorithms together, may wait for it forever.
         jax.config.update("jax_enable_compilation_cache", False)
     # It would take SIGTERM for itself, where a run saves its state and stops.
     jax.config.update("jax_enable_preemption_service", False)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from afiu_jax.compilation import processors
 from afiu_jax.layers import resize
-from afiu_jax.training.step import BARRIERS_STAY, DETERMINISTIC, products
+from afiu_jax.training.step import BARRIERS_STAY, DETERMINISTIC, float32_products
 
 Images = Float[Array, "b h w 3"] | Float[np.ndarray, "b h w 3"]
 Maps = Float[Array, "b h w 1"] | Float[np.ndarray, "b h w 1"]
@@ -64,7 +64,7 @@ def predict_program(graph: nnx.GraphDef, *, inverted: bool = False, deterministi
 
         def maps_of(images: Images) -> Maps:
             # Copied, so that what a network writes when it is called, as Flax's transforms do, is of this trace.
-            with products(tf32=False):
+            with float32_products(tf32=False):
                 logits = nnx.merge(graph, *state, copy=True)(images).logits
             logits = resize(logits.astype(jnp.float32), images.shape[1:3])
             return jax.nn.sigmoid(-logits if inverted else logits)

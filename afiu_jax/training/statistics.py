@@ -20,7 +20,7 @@ from afiu_jax.dropout import dropout_key
 from afiu_jax.moments import pool
 from afiu_jax.training.finetuning import Frozen, nothing_frozen
 from afiu_jax.training.state import TrainState, flatten, train_mode, unflatten
-from afiu_jax.training.step import DETERMINISTIC, products
+from afiu_jax.training.step import DETERMINISTIC, float32_products
 
 
 class Statistics:
@@ -48,7 +48,7 @@ class Statistics:
         def of_batch(state: TrainState, images: Float[Array, "b h w 3"], index: Int[Array, ""]) -> nnx.State:
             network = nnx.merge(graph, state.params, state.batch_stats, copy=True)
             # Every batch drops other channels: what one choice does to the statistics has to average out as well.
-            with dropout_key(jax.random.fold_in(jax.random.key(0), index)), products(tf32=tf32):
+            with dropout_key(jax.random.fold_in(jax.random.key(0), index)), float32_products(tf32=tf32):
                 network(images)
             return nnx.state(network, nnx.BatchStat)
 

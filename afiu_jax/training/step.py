@@ -74,7 +74,7 @@ def make_train_step(
     With ``deterministic``, a GPU uses algorithms that give the same bits every time; a CPU always does.
     With ``layouts``, the compiler chooses how the state lies in memory: call the step through ``in_own_layouts``, and
     say in ``place`` where the state lies if that is on several devices.
-    Without ``tf32``, see ``products``.
+    Without ``tf32``, see ``float32_products``.
     ``platform``: what the step is compiled for, ``cpu`` or ``gpu``; None: what JAX runs on. With options of its
     compiler, as on a CPU, the step cannot be part of another jitted function; its ``__wrapped__`` can.
     """
@@ -110,7 +110,7 @@ def make_train_step(
     def train_step(state: TrainState, images: Images, masks: Maps) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         compute = gradients_of if accumulate == 1 else mean_of_parts
-        with products(tf32=tf32):
+        with float32_products(tf32=tf32):
             batch_stats, (value, gradients) = compute(state.params, state.batch_stats, key, images, masks)
         if platform == "cpu":
             report = Report(value, _norm_on_cpu(gradients))
@@ -161,7 +161,7 @@ def jit_step(
     return jax.jit(step, donate_argnums=0, compiler_options=options, **(own_layouts(place) if layouts else {}))
 
 
-def products(*, tf32: bool) -> AbstractContextManager:
+def float32_products(*, tf32: bool) -> AbstractContextManager:
     """While a function is traced: its convolutions and products of float32 have all bits, unless ``tf32``.
 
     With it they are what JAX's settings say: on GPUs from Ampere on TF32, which keeps 10 of 23 bits of the mantissa.
