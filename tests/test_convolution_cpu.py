@@ -54,6 +54,12 @@ AS_IN_TRAINING = {
 }
 
 
+@pytest.fixture
+def quick_eigen(monkeypatch):
+    """Maps as with jax 0.10, whichever this is."""
+    monkeypatch.setattr(cpu, "_EIGEN_IS_QUICKER", True)
+
+
 def case(side, channels, features, kernel, stride, dilation):
     random = np.random.default_rng(0)
     x = random.standard_normal((2, side, side + 1, channels), np.float32)
@@ -80,7 +86,7 @@ def test_where_a_product_is_taken(name):
 
 
 @pytest.mark.parametrize("name", WITH_A_ROW_MORE | AS_IN_TRAINING)
-def test_where_a_row_more_is_computed_for_maps_and_cut_off(name):
+def test_where_a_row_more_is_computed_for_maps_and_cut_off(name, quick_eigen):
     x, weights, way = case(*(WITH_A_ROW_MORE | AS_IN_TRAINING)[name])
     x, weights = jnp.asarray(x), jnp.asarray(weights)
     program = str(jax.make_jaxpr(way(convolve_in_use))(x, weights))
@@ -90,13 +96,13 @@ def test_where_a_row_more_is_computed_for_maps_and_cut_off(name):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="of a CPU's compiler")
-def test_a_row_more_is_what_takes_a_convolution_to_the_other_library():
+def test_a_row_more_is_what_takes_a_convolution_to_the_other_library(quick_eigen):
     x, weights, way = case(*WITH_A_ROW_MORE["narrow, to as many"])
     programs = [jax.jit(way(c)).lower(x, weights).compile().as_text() for c in (convolve, convolve_in_use)]
     assert ["__ynn_fusion" in program for program in programs] == [True, False]
 
 
-def test_maps_that_change_their_size_and_of_half_precision_have_no_row_more():
+def test_maps_that_change_their_size_and_of_half_precision_have_no_row_more(quick_eigen):
     x, kernel = jnp.ones((2, 60, 60, 24)), jnp.ones((3, 3, 24, 24))
     options = {"rhs_dilation": (1, 1), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
     for dtype, pad, rows in ((jnp.float32, 0, 58), (jnp.float32, 2, 62), (jnp.bfloat16, 1, 60)):
@@ -105,7 +111,7 @@ def test_maps_that_change_their_size_and_of_half_precision_have_no_row_more():
         assert f"[2,{rows},60,24]" in program and f"[2,{rows + 1}," not in program
 
 
-def test_a_networks_maps_are_the_same_with_a_row_more(monkeypatch):
+def test_a_networks_maps_are_the_same_with_a_row_more(monkeypatch, quick_eigen):
     monkeypatch.setattr(cpu, "_BROAD", 1)
     model = TwoRSUs(rngs=nnx.Rngs(0))
     images = jnp.asarray(np.random.default_rng(0).standard_normal((1, 32, 32, 3), np.float32))
@@ -118,13 +124,20 @@ def test_a_networks_maps_are_the_same_with_a_row_more(monkeypatch):
     np.testing.assert_allclose(*maps, atol=1e-5 * np.abs(maps[1]).max())
 
 
-def test_maps_alone_have_a_row_more():
+def test_maps_alone_have_a_row_more(quick_eigen):
     model = TwoRSUs(rngs=nnx.Rngs(0))
     images = jnp.zeros((1, 96, 96, 3))
     for training in (True, False):
         graph = graph_of(model, training=training, platform="cpu")
         program = str(jax.make_jaxpr(lambda x, g=graph: nnx.merge(g, nnx.state(model), copy=True)(x).logits)(images))
         assert ("f32[1,97,96,64]" in program) == (not training)
+
+
+def test_from_jax_0_11_on_maps_have_no_row_more(monkeypatch):
+    assert cpu._EIGEN_IS_QUICKER == (jax.__version_info__ < (0, 11))
+    monkeypatch.setattr(cpu, "_EIGEN_IS_QUICKER", False)
+    x, weights, way = case(*WITH_A_ROW_MORE["narrow, to more"])
+    assert "f32[2,61," not in str(jax.make_jaxpr(way(convolve_in_use))(x, weights))
 
 
 @pytest.mark.parametrize("name", ["many pixels and channels", "a head"])
@@ -148,7 +161,7 @@ def test_a_network_takes_products_when_told_and_on_a_cpu():
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", "CIRCULAR", "REFLECT"])
-def test_padding_as_a_word_is_that_of_flax(padding):
+def test_padding_as_a_word_is_that_of_flax(padding, quick_eigen):
     cases = {
         "a product": ((5, 6), 512, 512, {"strides": 2}),
         "few products": ((15, 16), 160, 128, {}),

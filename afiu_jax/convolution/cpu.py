@@ -4,7 +4,7 @@ A convolution is one product with its kernel and a shift of what each tap contri
 three places that every network here has: 1×1 kernels, small maps of many channels (it transposes the whole kernel for
 the gradient), and single-channel heads. Where maps and channels are both many, 3×3 kernels need fewer products
 (``winograd``). Written so, the derivatives are products as well. For maps, narrow kernels go to another of XLA's
-libraries. The result is the same up to rounding.
+libraries, up to jax 0.10. The result is the same up to rounding.
 """
 
 from collections.abc import Sequence
@@ -41,8 +41,9 @@ def convolve(
 
     Of what is left, whose gradients are ``canonical``'s, XLA gives a convolution to YNNPACK if that can take it, and to
     Eigen if not. In use, Eigen gets those on large maps of at most 64 channels, and as many out as in or more: from
-    160×160 pixels on it takes 0.54 to 0.97 of the time. YNNPACK cannot where a result is larger than the map, so one
-    more row is computed below, and cut off.
+    160×160 pixels on it takes 0.54 to 0.97 of the time with jax 0.10, but 1.1 to 1.8 with jax 0.11 and 0.12, where they
+    are left to YNNPACK. That cannot where a result is larger than the map, so one more row is computed below, and cut
+    off.
 
     Args:
         x: maps.
@@ -104,6 +105,9 @@ _NARROW = range(17, 65)
 _BROAD = 80 * 80
 """Pixels of all output maps of a batch from which they do."""
 
+_EIGEN_IS_QUICKER = jax.__version_info__ < (0, 11)
+"""At these: from jax 0.11 on, YNNPACK shares them equally among two processors."""
+
 _HEAD = 4
 """Output channels up to which multiplying first, then shifting the results, moves less than the opposite."""
 
@@ -116,7 +120,7 @@ def _suits_eigen(x: Array, kernel: Array, strides: Pair, padding: Sequence[Pair]
     height, width, channels, features = kernel.shape
     keeps_size = max(strides) == 1 and max(height, width) > 1 and sum(padding[0]) == dilation[0] * (height - 1)
     narrow = features in _NARROW and channels <= features and x.dtype == jnp.float32
-    return keeps_size and narrow and _pixels(x, strides) >= _BROAD
+    return _EIGEN_IS_QUICKER and keeps_size and narrow and _pixels(x, strides) >= _BROAD
 
 
 def _pixels(x: Array, strides: Pair) -> int:
