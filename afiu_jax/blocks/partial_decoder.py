@@ -1,10 +1,10 @@
 """The partial decoder of CPD (Wu et al., CVPR 2019): three levels, refined by RFBs, become one map."""
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from afiu_jax.layers import ConvFactory, UnitFactory, resize
+from afiu_jax.side_by_side import SideBySide
 
 
 class PartialDecoder(nnx.Module):
@@ -28,6 +28,7 @@ class PartialDecoder(nnx.Module):
 
     def __init__(self, features: int = 32, *, unit: UnitFactory, conv: ConvFactory):
         self.up = nnx.List(unit(c, c, 3) for c in (features, features, features, features, 2 * features))
+        self.beside = SideBySide()
         self.join2 = unit(2 * features, 2 * features, 3)
         self.join3 = unit(3 * features, 3 * features, 3)
         self.mix = unit(3 * features, 3 * features, 3)
@@ -41,8 +42,8 @@ class PartialDecoder(nnx.Module):
         up_f1 = _double(f1)
         t2 = c1(up_f1) * f2
         t3 = c2(_double(up_f1)) * c3(_double(f2)) * f3
-        v2 = self.join2(jnp.concatenate([t2, c4(up_f1)], axis=-1))
-        v3 = self.join3(jnp.concatenate([t3, c5(_double(v2))], axis=-1))
+        v2 = self.join2(self.beside(t2, c4(up_f1)))
+        v3 = self.join3(self.beside(t3, c5(_double(v2))))
         return self.head(self.mix(v3))
 
 

@@ -2,12 +2,12 @@
 
 from functools import partial
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, resize
 from afiu_jax.pooling import max_pool_ceil
+from afiu_jax.side_by_side import SideBySide
 
 
 class RSU(nnx.Module):
@@ -52,6 +52,7 @@ class RSU(nnx.Module):
         self.embed = unit(in_features, out)
         self.encode = nnx.List(unit(mid if i else out, mid, dilation=d) for i, d in enumerate(dilations))
         self.bottom = unit(mid, mid, dilation=2 ** (height - 1) if dilated else 2)
+        self.beside = SideBySide()
         self.decode = nnx.List(
             unit(2 * mid, mid if i else out, dilation=d) for i, d in reversed(list(enumerate(dilations)))
         )
@@ -65,5 +66,5 @@ class RSU(nnx.Module):
             skips.append(x)
         x = self.bottom(x)
         for decode, skip in zip(self.decode, reversed(skips), strict=True):
-            x = decode(jnp.concatenate([resize(x, skip.shape[1:3]), skip], axis=-1))
+            x = decode(self.beside(resize(x, skip.shape[1:3]), skip))
         return x + embedded

@@ -1,10 +1,14 @@
-"""Which function computes a network's convolutions: by platform and purpose, with the same result up to rounding."""
+"""Which function computes a network's convolutions: by platform and purpose, with the same result up to rounding.
+
+And how it puts maps side by side, with the same result.
+"""
 
 import jax
 from flax import nnx
 
 from afiu_jax.convolution import cpu, gpu
 from afiu_jax.convolution.mixed_precision import is_replaceable
+from afiu_jax.side_by_side import SideBySide, concatenate, sum_of_padded
 
 IN_TRAINING = {"cpu": cpu.convolve, "gpu": gpu.convolve}
 """By platform; on others it is ``jax.lax.conv_general_dilated``, as in exported programs.
@@ -17,7 +21,7 @@ IN_USE = {"cpu": cpu.convolve_in_use, "gpu": gpu.convolve}
 
 
 def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool) -> None:
-    """Has the network's convolutions computed as suits a platform, in place.
+    """Has the network's convolutions, and maps side by side, computed as suits a platform, in place.
 
     Those of spread-out maps or with a type for sums (``preferred_element_type``) stay with XLA, grouped ones on all
     platforms but CPUs, and those that were given a function of their own with this.
@@ -30,6 +34,8 @@ def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool)
     platform = platform or jax.default_backend()
     convolve = (IN_TRAINING if training else IN_USE).get(platform, jax.lax.conv_general_dilated)
     for _, module in nnx.iter_modules(model):
+        if isinstance(module, SideBySide):
+            module.concatenate = sum_of_padded if platform == "cpu" and not training else concatenate
         if isinstance(module, nnx.Conv) and len(module.kernel_size) == 2:
             plain = module.input_dilation in (None, 1, (1, 1)) and module.preferred_element_type is None
             if plain and is_replaceable(module) and (module.feature_group_count == 1 or platform == "cpu"):

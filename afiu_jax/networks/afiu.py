@@ -24,6 +24,7 @@ from afiu_jax.initializers import Streams
 from afiu_jax.layers import ConvNormReLU, conv, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
+from afiu_jax.side_by_side import SideBySide
 
 LEVELS = (1, 2, 3, 4, 5)
 
@@ -88,6 +89,7 @@ class AFIU(nnx.Module):
             setattr(self, f"SIM{x}", SIM(channels, sim_low, **factories))
         for x in LEVELS:
             setattr(self, f"fusion{x}", ConvNormReLU(channels, channels, bias=False, **factories))
+        self.beside = SideBySide()
         for x in reversed(LEVELS):
             in_features = channels if x == LEVELS[-1] else 2 * channels
             rsu = RSU(in_features, rsu_mid, channels, height=rsu_heights[x - 1], **factories)
@@ -119,7 +121,7 @@ class AFIU(nnx.Module):
             encoded = out[f"EC{x}"]
             if x != LEVELS[-1]:
                 deeper = resize(out[f"D{x + 1}"], encoded.shape[1:3])
-                encoded = jnp.concatenate([encoded, deeper], axis=-1)
+                encoded = self.beside(encoded, deeper)
             out[f"D{x}"] = getattr(self, f"D{x}")(encoded)
         # Logits are resized rather than D1: 64 times fewer numbers, and both are linear up to the border.
         out["logits"] = resize(self.head(out["D1"]), image.shape[1:3]).astype(jnp.float32)

@@ -19,6 +19,7 @@ from afiu_jax.layers import ConvFactory, ConvNormReLU, NormFactory, conv, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 from afiu_jax.pooling import max_pool_ceil
+from afiu_jax.side_by_side import SideBySide
 
 LEVELS = (1, 2, 3, 4, 5, 6)
 
@@ -66,6 +67,7 @@ class BASNet(nnx.Module):
         deepest = features[-1]
         self.bridge = _units((deepest, deepest, deepest, deepest), dilations=(2, 2, 2), **factories)
         self.side_bridge = factories["conv"](deepest, 1, 3)
+        self.beside = SideBySide()
         for x in reversed(LEVELS):
             inside, out = features[x - 1], above[x - 1]
             dilations = (1, 2, 2) if x == 6 else (1, 1, 1)
@@ -98,7 +100,7 @@ class BASNet(nnx.Module):
         out["side_bridge"] = self._side("side_bridge", x, image)
         for i in reversed(LEVELS):
             skip = out[f"encoder{i}"]
-            x = jnp.concatenate([resize(x, skip.shape[1:3]), skip], axis=-1)
+            x = self.beside(resize(x, skip.shape[1:3]), skip)
             x = out[f"decoder{i}"] = getattr(self, f"decoder{i}")(x)
             out[f"side{i}"] = self._side(f"side{i}", x, image)
         out["logits"] = out["side1"] + self.refine(out["side1"]).astype(jnp.float32)
@@ -125,6 +127,7 @@ class Refinement(nnx.Module):
         self.embed = conv(1, width, 3)
         self.encode = nnx.List(unit(width, width) for _ in range(4))
         self.bottom = unit(width, width)
+        self.beside = SideBySide()
         self.decode = nnx.List(unit(2 * width, width) for _ in range(4))
         self.head = conv(width, 1, 3)
 
@@ -138,7 +141,7 @@ class Refinement(nnx.Module):
             x = max_pool_ceil(x)
         x = self.bottom(x)
         for decode, skip in zip(self.decode, reversed(skips), strict=True):
-            x = decode(jnp.concatenate([resize(x, skip.shape[1:3]), skip], axis=-1))
+            x = decode(self.beside(resize(x, skip.shape[1:3]), skip))
         return self.head(x)
 
 

@@ -24,6 +24,7 @@ from afiu_jax.layers import ConvNormReLU, Kept, conv
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 from afiu_jax.pooling import max_pool_3x3
+from afiu_jax.side_by_side import SideBySide
 
 LEVELS = (1, 2, 3, 4, 5)
 SIDE_SIZES = {1: (128, 256), 2: (128,), 3: (128,), 4: (64, 128), 5: (32, 64, 128)}
@@ -98,6 +99,7 @@ class SUN(nnx.Module):
         for x in LEVELS:
             inside = c // 2 if x == 1 else c // 4
             setattr(self, f"side{x}", SideHead(widths[x][-1], inside, SIDE_SIZES[x], **factories))
+        self.beside = SideBySide()
         self.fuse = conv(c // 2 + len(LEVELS) - 1, 1, 1, bias_value=0.001, **bound)
         self.unused = _unused(deepest, c)
 
@@ -125,7 +127,7 @@ class SUN(nnx.Module):
             out[f"p{x - 1}"] = getattr(self, f"pdcm{x - 1}")(out[f"b{x - 1}"])
         for x in reversed(LEVELS):
             level, skip = getattr(self, f"D{x}"), out[f"p{x - 1}"]
-            seen = skip if x == LEVELS[-1] else jnp.concatenate([skip, out[f"D{x + 1}"]], axis=-1)
+            seen = skip if x == LEVELS[-1] else self.beside(skip, out[f"D{x + 1}"])
             out[f"cam{x}"] = level.attend(seen)
             out[f"D{x}"] = level.decode(out[f"cam{x}"])
         features, out["side1"] = self.side1(out["D1"])

@@ -19,6 +19,7 @@ from afiu_jax.layers import conv, resize
 from afiu_jax.networks.prediction import Prediction
 from afiu_jax.networks.sizes import LegalSizes
 from afiu_jax.pooling import max_pool_ceil
+from afiu_jax.side_by_side import SideBySide
 
 HEIGHTS = (7, 6, 5, 4, 4, 4)
 """L of the RSUs of stages 1…6, in the encoder and in the decoder."""
@@ -72,6 +73,7 @@ class U2Net(nnx.Module):
         for i, (mid, out) in enumerate(zip(encoder_mid, encoder_out, strict=True)):
             setattr(self, f"stage{i + 1}", rsu[i](features, mid, out))
             features = out
+        self.beside = SideBySide()
         for i in reversed(range(5)):
             stage = rsu[i](features + encoder_out[i], decoder_mid[i], decoder_out[i])
             setattr(self, f"stage{i + 1}d", stage)
@@ -95,7 +97,7 @@ class U2Net(nnx.Module):
         deeper = out["stage6"]
         for x in range(5, 0, -1):
             skip = out[f"stage{x}"]
-            deeper = jnp.concatenate([resize(deeper, skip.shape[1:3]), skip], axis=-1)
+            deeper = self.beside(resize(deeper, skip.shape[1:3]), skip)
             deeper = out[f"stage{x}d"] = getattr(self, f"stage{x}d")(deeper)
         for x in range(1, 7):
             source = out["stage6" if x == 6 else f"stage{x}d"]

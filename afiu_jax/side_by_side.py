@@ -1,0 +1,38 @@
+"""Maps side by side along their channels, as decoders see what comes from below beside a skip connection."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+class SideBySide(nnx.Module):
+    """Concatenates maps along channels. ``set_convolutions`` chooses how: ``concatenate``, or a CPU's way for maps."""
+
+    def __init__(self):
+        self.concatenate = concatenate
+
+    def __call__(self, *maps: Float[Array, "b h w _c"]) -> Float[Array, "b h w c2"]:
+        """All channels of the first map, then of the next."""
+        return self.concatenate(maps)
+
+
+def concatenate(maps: Sequence[Float[Array, "b h w _c"]]) -> Float[Array, "b h w c2"]:
+    """As usual."""
+    return jnp.concatenate(maps, axis=-1)
+
+
+def sum_of_padded(maps: Sequence[Float[Array, "b h w _c"]]) -> Float[Array, "b h w c2"]:
+    """The same as a sum of maps with zeros in each other's channels.
+
+    On a CPU XLA concatenates pixel by pixel in one thread; a sum it shares among processors and fuses with what the
+    maps are made of. Two of 320×320 with 64 channels take 0.83 of the time, with the convolution after them.
+    """
+    counts = [x.shape[-1] for x in maps]
+    before = [sum(counts[:n]) for n in range(len(maps))]
+    room = ((0, 0),) * 3
+    return sum(
+        jnp.pad(x, (*room, (low, sum(counts) - low - count)))
+        for x, low, count in zip(maps, before, counts, strict=True)
+    )
