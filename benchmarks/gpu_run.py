@@ -71,7 +71,7 @@ def measure(arguments: argparse.Namespace, card: str) -> dict:
 
     device = jax.devices()[0]
     if device.platform != "gpu" and os.environ.get("JAX_PLATFORMS") != "cpu":
-        sys.exit(f"JAX finds no GPU here, but {device.device_kind}: install afiu_jax[cuda12], see README.md")
+        raise ValueError(f"JAX finds no GPU here, but {device.device_kind}: install afiu_jax[cuda12], see README.md")
     step, new_state, batch = make_step(arguments, platform=device.platform)
     whole = argparse.Namespace(**{**vars(arguments), "accumulate": 1, "remat": False})
     operations = cost_per_image(whole)["flops"] * arguments.batch_size

@@ -134,7 +134,6 @@ def test_maps_alone_have_a_row_more(quick_eigen):
 
 
 def test_from_jax_0_11_on_maps_have_no_row_more(monkeypatch):
-    assert cpu._EIGEN_IS_QUICKER == (jax.__version_info__ < (0, 11))
     monkeypatch.setattr(cpu, "_EIGEN_IS_QUICKER", False)
     x, weights, way = case(*WITH_A_ROW_MORE["narrow, to more"])
     assert "f32[2,61," not in str(jax.make_jaxpr(way(convolve_in_use))(x, weights))

@@ -223,7 +223,7 @@ def test_a_card_that_jax_does_not_find_is_not_mistaken_for_the_processor(driver,
         network="u2netp", small=False, dtype="float32", batch_size=1, size=32, accumulate=1, remat=False, layouts=False
     )
     assert run_step(arguments) is None
-    assert capfd.readouterr().err.splitlines()[-1].startswith("JAX finds no GPU here, but cpu: install")
+    assert capfd.readouterr().err.splitlines()[-1].startswith("error: JAX finds no GPU here, but cpu: install")
 
 
 @pytest.mark.parametrize(
