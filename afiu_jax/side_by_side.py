@@ -14,12 +14,12 @@ class SideBySide(nnx.Module):
         self.concatenate = concatenate
 
     def __call__(self, *maps: Float[Array, "b h w _c"]) -> Float[Array, "b h w c2"]:
-        """All channels of the first map, then of the next."""
+        """Maps of one size, any channels, and one dtype, side by side."""
         return self.concatenate(maps)
 
 
 def concatenate(maps: Sequence[Float[Array, "b h w _c"]]) -> Float[Array, "b h w c2"]:
-    """As usual."""
+    """All channels of the first map, then of the next: the usual operation, as exported programs and GPUs have it."""
     return jnp.concatenate(maps, axis=-1)
 
 
@@ -27,7 +27,7 @@ def sum_of_padded(maps: Sequence[Float[Array, "b h w _c"]]) -> Float[Array, "b h
     """The same as a sum of maps with zeros in each other's channels.
 
     On a CPU XLA concatenates pixel by pixel in one thread; a sum it shares among processors and fuses with what the
-    maps are made of. Two of 320×320 with 64 channels take 0.83 of the time, with the convolution after them.
+    maps are made of. Two of 320×320 with 64 channels take 0.83 of the time, with the convolution after them (jax 0.12).
     """
     counts = [x.shape[-1] for x in maps]
     before = [sum(counts[:n]) for n in range(len(maps))]
