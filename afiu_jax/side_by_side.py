@@ -1,6 +1,7 @@
 """Maps side by side along their channels, as decoders see what comes from below beside a skip connection."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import jax.numpy as jnp
 from flax import nnx
@@ -8,7 +9,7 @@ from jaxtyping import Array, Float
 
 
 class SideBySide(nnx.Module):
-    """Concatenates maps along channels. ``set_convolutions`` chooses how: ``concatenate``, or a CPU's way for maps."""
+    """Concatenates maps along channels. ``suit_platform`` chooses how: ``concatenate``, or a CPU's way for maps."""
 
     def __init__(self):
         self.concatenate = concatenate
@@ -29,10 +30,6 @@ def sum_of_padded(maps: Sequence[Float[Array, "b h w _c"]]) -> Float[Array, "b h
     On a CPU XLA concatenates pixel by pixel in one thread; a sum it shares among processors and fuses with what the
     maps are made of. Two of 320×320 with 64 channels take 0.83 of the time, with the convolution after them (jax 0.12).
     """
-    counts = [x.shape[-1] for x in maps]
-    before = [sum(counts[:n]) for n in range(len(maps))]
-    room = ((0, 0),) * 3
-    return sum(
-        jnp.pad(x, (*room, (low, sum(counts) - low - count)))
-        for x, low, count in zip(maps, before, counts, strict=True)
-    )
+    ends = list(accumulate(x.shape[-1] for x in maps))
+    around = [(*((0, 0),) * 3, (end - x.shape[-1], ends[-1] - end)) for x, end in zip(maps, ends, strict=True)]
+    return sum(map(jnp.pad, maps, around))

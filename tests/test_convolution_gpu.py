@@ -15,7 +15,7 @@ from one_program import QUICKLY_COMPILED, values_and_gradients
 from two_rsus import TwoRSUs
 
 from afiu_jax import create_model
-from afiu_jax.convolution.choice import set_convolutions
+from afiu_jax.convolution.choice import suit_platform
 from afiu_jax.convolution.gpu import convolve
 from afiu_jax.training.state import graph_of
 
@@ -161,13 +161,13 @@ def test_a_network_has_the_same_maps_and_gradients_on_every_platform():
 def test_maps_are_computed_on_a_gpu_as_in_training():
     layer = nnx.Conv(8, 16, (3, 3), rngs=nnx.Rngs(0))
     for training in (True, False):
-        set_convolutions(layer, "gpu", training=training)
+        suit_platform(layer, "gpu", training=training)
         assert layer.conv_general_dilated is convolve
 
 
 def test_a_platform_that_is_not_known_leaves_convolutions_to_xla():
     model = create_model("u2netp", rngs=nnx.Rngs(0))
     for platform, plain in (("gpu", False), ("tpu", True), ("cpu", False)):
-        set_convolutions(model, platform, training=True)
+        suit_platform(model, platform, training=True)
         ways = {module.conv_general_dilated for _, module in nnx.iter_modules(model) if isinstance(module, nnx.Conv)}
         assert (ways == {jax.lax.conv_general_dilated}) == plain and len(ways) == 1

@@ -35,7 +35,7 @@ def test_a_cpus_maps_alone_are_padded(platform, training, padded):
     assert ways == {sum_of_padded if padded else concatenate}
 
 
-def test_a_networks_maps_concatenate_nothing():
+def test_skip_connections_of_a_cpus_maps_are_not_concatenated():
     model = TwoRSUs(rngs=nnx.Rngs(0))
     images = jnp.zeros((1, 32, 32, 3))
 

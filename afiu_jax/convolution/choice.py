@@ -1,7 +1,4 @@
-"""Which function computes a network's convolutions: by platform and purpose, with the same result up to rounding.
-
-And how it puts maps side by side, with the same result.
-"""
+"""Which functions compute a network's convolutions, and maps side by side: by platform and purpose, up to rounding."""
 
 import jax
 from flax import nnx
@@ -20,11 +17,11 @@ IN_USE = {"cpu": cpu.convolve_in_use, "gpu": gpu.convolve}
 """The same for maps, where no gradient is taken."""
 
 
-def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool) -> None:
+def suit_platform(model: nnx.Module, platform: str | None, *, training: bool) -> None:
     """Has the network's convolutions, and maps side by side, computed as suits a platform, in place.
 
-    Those of spread-out maps or with a type for sums (``preferred_element_type``) stay with XLA, grouped ones on all
-    platforms but CPUs, and those that were given a function of their own with this.
+    Convolutions of spread-out maps or with a type for sums (``preferred_element_type``) stay with XLA, grouped ones on
+    all platforms but CPUs, and those that were given a function of their own with this.
 
     Args:
         model: the network, abstract or not.
@@ -36,7 +33,7 @@ def set_convolutions(model: nnx.Module, platform: str | None, *, training: bool)
     for _, module in nnx.iter_modules(model):
         if isinstance(module, SideBySide):
             module.concatenate = sum_of_padded if platform == "cpu" and not training else concatenate
-        if isinstance(module, nnx.Conv) and len(module.kernel_size) == 2:
+        elif isinstance(module, nnx.Conv) and len(module.kernel_size) == 2:
             plain = module.input_dilation in (None, 1, (1, 1)) and module.preferred_element_type is None
             if plain and is_replaceable(module) and (module.feature_group_count == 1 or platform == "cpu"):
                 module.conv_general_dilated = convolve

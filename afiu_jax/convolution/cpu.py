@@ -41,9 +41,9 @@ def convolve(
 
     Of what is left, whose gradients are ``canonical``'s, XLA gives a convolution to YNNPACK if that can take it, and to
     Eigen if not. In use, Eigen gets those on large maps of at most 64 channels, and as many out as in or more: from
-    160×160 pixels on it takes 0.54 to 0.97 of the time with jax 0.10, but 1.1 to 1.8 with jax 0.11 and 0.12, where they
-    are left to YNNPACK. That cannot where a result is larger than the map, so one more row is computed below, and cut
-    off.
+    160×160 pixels on it takes 0.54 to 0.97 of the time with jax 0.10. With 0.12 it takes 1.1 to 1.8, so from 0.11 on
+    they are left to YNNPACK. That cannot where a result is larger than the map, so one more row is computed below, and
+    cut off.
 
     Args:
         x: maps.
@@ -106,7 +106,7 @@ _BROAD = 80 * 80
 """Pixels of all output maps of a batch from which they do."""
 
 _EIGEN_IS_QUICKER = jax.__version_info__ < (0, 11)
-"""At these: from jax 0.11 on, YNNPACK shares them equally among two processors."""
+"""At such convolutions: from jax 0.11 on, YNNPACK shares them equally among two processors."""
 
 _HEAD = 4
 """Output channels up to which multiplying first, then shifting the results, moves less than the opposite."""

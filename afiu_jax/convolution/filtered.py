@@ -39,7 +39,7 @@ def filter_kernels(model: nnx.Module, params: nnx.State) -> nnx.State:
     """Filters the wide kernels of a network in use once, which ``cpu.convolve`` does whenever it meets a large map.
 
     Half a second, and 1 GB from then on, for AFIU, whose map takes a tenth less. Where no kernel is wide enough, as in
-    U²-Netp, nothing is done; nor where convolutions are left to XLA, see ``set_convolutions``, or a kernel is changed
+    U²-Netp, nothing is done; nor where convolutions are left to XLA, see ``suit_platform``, or a kernel is changed
     in every call: by a mask, a class made of ``nnx.Conv``, a ``promote_dtype`` of one's own or Flax's weight norms.
 
     Args:

@@ -25,7 +25,7 @@ from afiu_jax.convolution.remat import keep
 def set_late_casts(model: nnx.Module, on: bool) -> None:
     """Has those of the network's convolutions that compute in a narrower type than float32 cast late, in place.
 
-    Off, they cast by Flax's rules; what computes them is left as it is. On, it replaces what ``set_convolutions`` set,
+    Off, they cast by Flax's rules; what computes them is left as it is. On, it replaces what ``suit_platform`` set,
     on every platform and in grouped ones, too. Convolutions that were given functions of their own keep these,
     and classes made of ``nnx.Conv`` with a call of their own get their bias cast as by Flax.
     """

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from afiu_jax.batch_norm import BatchNorm
-from afiu_jax.convolution.choice import set_convolutions
+from afiu_jax.convolution.choice import suit_platform
 from afiu_jax.convolution.filtered import filter_kernels
 from afiu_jax.convolution.mixed_precision import set_late_casts
 from afiu_jax.normalisation import Way
@@ -57,9 +57,9 @@ def graph_of(
 ) -> nnx.GraphDef:
     """The network without its arrays, with batch normalisation set for training or for use.
 
-    ``platform``: what it is for, ``cpu`` or ``gpu``, see ``set_convolutions``; None: what JAX runs on.
+    ``platform``: what it is for, ``cpu`` or ``gpu``, see ``suit_platform``; None: what JAX runs on.
     """
-    set_convolutions(model, platform, training=training)
+    suit_platform(model, platform, training=training)
     set_late_casts(model, training)
     if training:
         train_mode(model, frozen, norm_groups, way=_way_of_statistics(platform or jax.default_backend()))
